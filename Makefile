@@ -1,0 +1,52 @@
+# make demo | test | lint | clean: each creates .venv first where it is missing.
+SHELL := bash
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# One test or rule is one thread: two of them on two cores are faster than threads inside.
+THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: demo test test-all lint docs clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html"
+	@echo "make test   the test suite (make test-all: the slow ones too)"
+	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
+	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
+	@echo "make clean  remove .venv, results and caches"
+
+# The stamp holds the lock file it was installed from, so that a touch installs nothing.
+.venv/installed.lock: requirements.lock
+	@cmp -s requirements.lock $@ || { \
+	  $(PYTHON) -m venv .venv && \
+	  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+	  cp requirements.lock $@; }
+	@touch $@
+
+demo: .venv/installed.lock
+	snakemake --profile profiles/demo results/eval/summary.csv
+	snakemake --profile profiles/demo --report results/report.html --quiet
+	@python -m scripts.show_summary results/eval/summary.csv
+	@echo "summary: results/eval/summary.csv"
+	@echo "report:  results/report.html"
+
+test: .venv/installed.lock
+	$(THREADS) pytest -n 2 -m "not slow and not gpu and not slurm and not upstream"
+
+test-all: .venv/installed.lock
+	$(THREADS) pytest -n 2 -m "not gpu and not slurm and not upstream"
+
+lint: .venv/installed.lock
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+	codespell
+
+docs: .venv/installed.lock
+	python -m scripts.document_config
+
+clean:
+	rm -rf .venv results .snakemake .pytest_cache .ruff_cache .hypothesis
+	find config scripts tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +

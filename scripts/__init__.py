@@ -1,0 +1,6 @@
+"""One program per rule: `python -m scripts.<rule> --help`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow"))

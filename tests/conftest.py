@@ -1,0 +1,37 @@
+"""The tiny screen that the unit tests share: 120 cells, 30 genes, 5 targets, 2 batches."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+GENES = [f"GENE{i:02d}" for i in range(30)]
+TARGETS = ["GENE03", "GENE07", "GENE11", "GENE19", "GENE23"]
+
+
+@pytest.fixture()
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture()
+def counts() -> ad.AnnData:
+    """Raw counts as VCC gives them; each target halves itself and doubles its three next genes."""
+    generator = np.random.default_rng(1)
+    labels = np.repeat(["non-targeting", *TARGETS], [40, 16, 16, 16, 16, 16])
+    mean_CG = np.tile(generator.gamma(2.0, 2.0, len(GENES)), (len(labels), 1))
+    for target in TARGETS:
+        column = GENES.index(target)
+        cells = labels == target
+        mean_CG[cells, column] *= 0.5
+        mean_CG[np.ix_(cells, np.arange(column + 1, column + 4))] *= 2.0
+    obs = pd.DataFrame(
+        {
+            "target_gene": pd.Categorical(labels),
+            "batch": pd.Categorical(np.where(np.arange(len(labels)) % 2, "b1", "b0")),
+        },
+        index=[f"cell{i:03d}" for i in range(len(labels))],
+    )
+    var = pd.DataFrame(index=GENES)
+    return ad.AnnData(sp.csr_matrix(generator.poisson(mean_CG).astype(np.float32)), obs, var)

@@ -1,0 +1,1 @@
+"""Settings: typed, frozen, and the only place where a default is written."""

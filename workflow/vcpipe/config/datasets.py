@@ -1,0 +1,95 @@
+"""datasets.<name>: where cells come from and what their columns are called."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vcpipe.config.section import Section
+
+
+class Simulation(Section):
+    """A perturbation screen with known truth (simulate_screen)."""
+
+    num_cells: int = Field(3000, ge=20, description="cells, controls included")
+    num_genes: int = Field(1200, ge=20, description="genes; real human symbols while they last")
+    num_targets: int = Field(40, ge=2, description="perturbed genes")
+    num_batches: int = Field(4, ge=1, description="batches, each with its own effect on every gene")
+    num_programs: int = Field(
+        12, ge=2, description="gene programs; genes of one program have near effects"
+    )
+    control_fraction: float = Field(0.17, gt=0, lt=1, description="share of control cells")
+    null_fraction: float = Field(
+        0.15, ge=0, lt=1, description="share of targets without any downstream effect"
+    )
+    knockdown: float = Field(
+        0.8, gt=0, lt=1, description="mean share of the target's expression that a guide removes"
+    )
+    effect_size: float = Field(
+        1.0, ge=0, description="typical |log2 fold change| of a direct downstream gene"
+    )
+    batch_strength: float = Field(
+        0.15, ge=0, description="standard deviation of the log batch effect"
+    )
+    depth: float = Field(5000, gt=0, description="mean counts per cell")
+    dispersion: float = Field(
+        0.15, gt=0, description="negative-binomial overdispersion: variance = mean + this x mean^2"
+    )
+    seed: int = Field(7, ge=0, description="decides everything that is drawn")
+
+
+class Download(Section):
+    """A file that fetch_dataset downloads and checks."""
+
+    url: str = Field(description="address of the h5ad", pattern=r"^(https?|file)://")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="expected hash; a file that differs is refused"
+    )
+
+
+class Dataset(Section):
+    """One screen. Exactly one of path, download, simulate says where it comes from."""
+
+    path: str | None = Field(None, description="h5ad on this machine")
+    download: Download | None = Field(None, description="h5ad to be fetched (fetch_dataset)")
+    simulate: Simulation | None = Field(None, description="h5ad to be simulated (simulate_screen)")
+    perturbation_key: str = Field(
+        "target_gene", description="obs column with the perturbed gene of each cell"
+    )
+    control_label: str = Field(
+        "non-targeting", description="its value in control cells (exact match)"
+    )
+    batch_key: str | None = Field("batch", description="obs column with the batch; null: one batch")
+    cell_type_key: str | None = Field(
+        None, description="obs column with the cell type; null: cell_type for every cell"
+    )
+    cell_type: str = Field(
+        "unknown", min_length=1, description="cell type where cell_type_key is null; no underscore"
+    )
+    gene_name_key: str | None = Field(
+        None, description="var column with gene symbols; null: the index of var"
+    )
+    counts_layer: str | None = Field(None, description="layer with raw counts; null: X")
+    unknown_targets: Literal["keep", "drop", "error"] = Field(
+        "error",
+        description="perturbed genes that are not among the measured genes: keep them, drop their cells, or stop",
+    )
+    small_perturbations: Literal["drop", "error"] = Field(
+        "error", description="perturbations with fewer than min_cells cells: drop them, or stop"
+    )
+    min_cells: int = Field(2, ge=2, description="least cells of a perturbation (a t-test needs 2)")
+
+    @field_validator("cell_type")
+    @classmethod
+    def _no_underscore(cls, value: str) -> str:
+        # GEARS and scGPT split "{cell_type}_{condition}_{dose}" at underscores.
+        if "_" in value:
+            raise ValueError(
+                f"expected no underscore, GEARS and scGPT split names there; use {value.replace('_', '-')!r}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_cell_type(self):
+        if self.cell_type_key and "cell_type" in self.model_fields_set:
+            raise ValueError("set cell_type_key or cell_type, not both")
+        return self

@@ -1,0 +1,91 @@
+"""The whole configuration, and what its sections promise each other."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vcpipe.config.datasets import Dataset
+from vcpipe.config.eval import Eval
+from vcpipe.config.finetune import Finetune
+from vcpipe.config.gears import Gears
+from vcpipe.config.preprocess import Corpus
+from vcpipe.config.pretrain import Pretrain
+from vcpipe.config.section import Name, Section
+from vcpipe.config.splits import Split
+from vcpipe.errors import listed
+
+
+class Pipeline(Section):
+    schema_version: Literal[1] = Field(1, description="version of this layout")
+    datasets: dict[Name, Dataset] = Field({}, description="screens, by name")
+    gears: Gears = Field(Gears(), description="conversion to GEARS's files")
+    splits: dict[Name, Split] = Field({}, description="splits of perturbations, by name")
+    preprocess: dict[Name, Corpus] = Field({}, description="corpora for pretraining, by name")
+    pretrain: dict[Name, Pretrain] = Field({}, description="pretraining runs, by name")
+    finetune: dict[Name, Finetune] = Field({}, description="finetuning runs, by name")
+    eval: Eval = Field(Eval(), description="baselines, metrics, summary")
+
+
+def contradictions(pipeline: Pipeline) -> list[str]:
+    """List what is wrong between sections; each section is right in itself."""
+    found = []
+
+    def check_name(where: str, name: str, section: str) -> bool:
+        names = getattr(pipeline, section)
+        if name in names:
+            return True
+        found.append(
+            f"{where} is {name!r}; expected a name in {section} ({listed(names) or 'none yet'})"
+        )
+        return False
+
+    for name, dataset in pipeline.datasets.items():
+        sources = [key for key in ("path", "download", "simulate") if getattr(dataset, key)]
+        if len(sources) != 1:
+            found.append(
+                f"datasets.{name} has {' and '.join(sources) or 'no source'}; "
+                "expected exactly one of path, download, simulate"
+            )
+    for name, corpus in pipeline.preprocess.items():
+        for dataset in corpus.datasets:
+            check_name(f"preprocess.{name}.datasets", dataset, "datasets")
+        if corpus.split:
+            check_name(f"preprocess.{name}.split", corpus.split, "splits")
+    for name, run in pipeline.pretrain.items():
+        check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess")
+        if run.val_fraction == 0 and run.training.early_stopping.monitor == "val_loss":
+            found.append(
+                f"pretrain.{name}.val_fraction is 0 but training.early_stopping.monitor is val_loss; "
+                "expected a fraction above 0, or train_loss"
+            )
+    for name, run in pipeline.finetune.items():
+        check_name(f"finetune.{name}.dataset", run.dataset, "datasets")
+        if name in pipeline.eval.baselines.__class__.model_fields:
+            found.append(f"finetune.{name} has the name of a baseline; give it another")
+        if check_name(f"finetune.{name}.split", run.split, "splits"):
+            split = pipeline.splits[run.split]
+            if (
+                split.method == "no_split"
+                and run.training.early_stopping.monitor == "val_loss"
+            ):
+                found.append(
+                    f"finetune.{name}.training.early_stopping.monitor is val_loss but "
+                    f"splits.{run.split} keeps no perturbation for val; expected train_loss"
+                )
+        found += _leaks(pipeline, name, run)
+    return found
+
+
+def _leaks(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
+    """A corpus that holds the cells a run is tested on."""
+    pretrained = pipeline.pretrain.get(run.pretrained)
+    corpus = pipeline.preprocess.get(pretrained.corpus) if pretrained else None
+    if corpus is None or run.dataset not in corpus.datasets or corpus.split == run.split:
+        return []
+    split = pipeline.splits.get(run.split)
+    if split is None or split.method == "no_split":
+        return []
+    return [
+        f"finetune.{name} is tested on perturbations of {run.dataset} that its encoder has seen: "
+        f"preprocess.{pretrained.corpus}.split is {corpus.split!r}; expected {run.split!r}"
+    ]

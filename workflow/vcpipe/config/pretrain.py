@@ -1,0 +1,36 @@
+"""pretrain.<run>: self-supervised training on a corpus."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vcpipe.config.model import Transformer
+from vcpipe.config.section import Name, Section
+from vcpipe.config.training import Optimizer, Scheduler, Training
+
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+class MaskedValues(Section):
+    """scGPT's gene expression prediction: hide some values, predict them from the rest."""
+
+    mask_ratio: list[Ratio] = Field(
+        [0.25, 0.5, 0.75], min_length=1, description="shares of hidden values; one is drawn per batch"
+    )
+    max_seq_len: int = Field(1200, ge=8, description="tokens per cell, <cls> included")
+    include_zero_genes: float = Field(
+        0.0, ge=0, lt=1, description="share of the tokens that undetected genes may fill"
+    )
+
+
+class Pretrain(Section):
+    corpus: Name = Field(description="a name in preprocess")
+    objective: Literal["masked_values"] = Field("masked_values", description="what is learned")
+    masked_values: MaskedValues = Field(MaskedValues(), description="its settings")
+    model: Transformer = Field(Transformer(), description="size of the encoder")
+    val_fraction: float = Field(
+        0.03, ge=0, lt=1, description="share of cells kept for val_loss, drawn with the seed"
+    )
+    optimizer: Optimizer = Field(Optimizer(), description="how weights move")
+    scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
+    training: Training = Field(Training(), description="the loop")

@@ -1,0 +1,254 @@
+"""From YAML and overrides to a checked configuration, with the origin of every value."""
+
+import difflib
+import json
+import typing
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vcpipe.config.pipeline import Pipeline, contradictions
+from vcpipe.config.section import Section
+from vcpipe.errors import InputError, listed
+
+PROJECT = Path(__file__).parents[3]
+
+Origins = dict[str, str]
+
+
+def read_yaml(path: Path, origins: Origins | None = None, prefix: str = "") -> dict:
+    """Read one mapping; a key that stands twice is an error; note each value's file and line."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a YAML file with settings.")
+    try:
+        node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"{path} holds no mapping; expected 'key: value' lines.")
+    return _construct(node, prefix, path, {} if origins is None else origins)
+
+
+def _construct(node: yaml.Node, dotted: str, path: Path, origins: Origins):
+    if not isinstance(node, yaml.MappingNode):
+        origins[dotted] = f"{path}:{node.start_mark.line + 1}"
+        loader = yaml.SafeLoader("")
+        try:
+            return loader.construct_object(node, deep=True)
+        finally:
+            loader.dispose()
+    values = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        if key in values:
+            line = key_node.start_mark.line + 1
+            raise InputError(f"{path}:{line}: {key!r} stands twice; keep one of them.")
+        values[key] = _construct(value_node, _join(dotted, key), path, origins)
+    if not values:
+        origins[dotted] = f"{path}:{node.start_mark.line + 1}"
+    return values
+
+
+def _join(dotted: str, key: str) -> str:
+    return f"{dotted}.{key}" if dotted else key
+
+
+def find_file(path: str) -> Path:
+    """A path in the configuration is relative to the working directory, else to the project."""
+    return Path(path) if Path(path).exists() else PROJECT / path
+
+
+def expand(values: dict, origins: Origins) -> dict:
+    """Replace `{from: file, key: value}` by the file's settings with the keys laid over them."""
+    expanded = {}
+    for section, content in values.items():
+        if section in _named_sections() and isinstance(content, dict):
+            content = {
+                name: _expand_entry(entry, f"{section}.{name}", origins)
+                for name, entry in content.items()
+            }
+        elif section in Pipeline.model_fields:
+            content = _expand_entry(content, section, origins)
+        expanded[section] = content
+    return expanded
+
+
+def _expand_entry(entry, dotted: str, origins: Origins):
+    if not isinstance(entry, dict) or "from" not in entry:
+        return entry
+    origins.pop(f"{dotted}.from", None)
+    found: Origins = {}
+    base = read_yaml(find_file(str(entry["from"])), found, dotted)
+    for key, origin in found.items():
+        origins.setdefault(key, origin)
+    return merge(base, {key: value for key, value in entry.items() if key != "from"})
+
+
+def merge(base: dict, changes: dict) -> dict:
+    """Lay nested changes over nested settings; neither argument is altered."""
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def override(values: dict, assignment: str, origins: Origins | None = None) -> dict:
+    """Apply one `dotted.name=value`: override(settings, "optimizer.lr=5e-5")."""
+    dotted, equals, text = assignment.partition("=")
+    if not equals or not dotted:
+        raise InputError(f"{assignment!r} is no override; expected dotted.name=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{assignment!r}: {text!r} is not YAML: {error}") from error
+    keys = _keys(values, dotted.strip())
+    if len(keys) > 1 and keys[0] in _named_sections() and keys[1] not in values.get(keys[0], {}):
+        names = listed(values.get(keys[0], {})) or "none yet"
+        raise InputError(f"{keys[0]}.{keys[1]} is not defined; the names there are {names}.")
+    changes = value
+    for key in reversed(keys):
+        changes = {key: changes}
+    if origins is not None:
+        for known in [name for name in origins if f"{name}.".startswith(f"{dotted}.")]:
+            del origins[known]
+        origins[dotted] = "command line"
+    return merge(values, changes)
+
+
+def _keys(values, dotted: str) -> list[str]:
+    """Split at dots, but keep a name that holds dots: splits.simulation_1_0.75.seed."""
+    keys = []
+    rest = dotted.split(".")
+    while rest:
+        known = values if isinstance(values, dict) else {}
+        size = next(
+            (n for n in range(len(rest), 1, -1) if ".".join(rest[:n]) in known), 1
+        )
+        keys.append(".".join(rest[:size]))
+        values = known.get(keys[-1])
+        rest = rest[size:]
+    return keys
+
+
+def _named_sections() -> set[str]:
+    return {
+        name
+        for name, field in Pipeline.model_fields.items()
+        if typing.get_origin(field.annotation) is dict
+    }
+
+
+def read_pipeline(
+    files: list[Path] | None = None,
+    values: dict | None = None,
+    overrides: list[str] = (),
+) -> tuple[Pipeline, Origins]:
+    """Read files (later ones win) or take values as read, apply overrides, check everything."""
+    origins: Origins = {}
+    merged = dict(values or {})
+    for path in files or []:
+        merged = merge(merged, read_yaml(path, origins))
+    merged = expand(merged, origins)
+    for assignment in overrides:
+        merged = override(merged, assignment, origins)
+    source = ", ".join(str(path) for path in files or []) or "the configuration"
+    pipeline, problems = _parsed(Pipeline, merged)
+    if pipeline is not None:
+        problems = contradictions(pipeline)
+    else:
+        problems += contradictions(_valid_part(merged))
+    if problems:
+        raise InputError(_message(source, problems))
+    return pipeline, origins
+
+
+def read_section(section: type[Section], text: str | None, overrides: list[str] = ()) -> Section:
+    """Read one section from a YAML file, or from YAML (JSON too) given as text."""
+    values = {}
+    source = "the settings"
+    if text and text.lstrip().startswith("{"):
+        values = yaml.safe_load(text)
+    elif text:
+        source = text
+        values = read_yaml(find_file(text))
+    for assignment in overrides:
+        values = override(values, assignment)
+    parsed, problems = _parsed(section, values)
+    if problems:
+        raise InputError(_message(source, problems))
+    return parsed
+
+
+def settings(section: Section) -> str:
+    """One line of JSON, the form in which rules hand settings to scripts."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True)
+
+
+def _message(source: str, problems: list[str]) -> str:
+    count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
+    return "\n  ".join([f"{source} has {count}:", *problems])
+
+
+def _parsed(section: type[Section], values: dict) -> tuple[Section | None, list[str]]:
+    try:
+        return section.model_validate(values), []
+    except ValidationError as error:
+        return None, [explain(section, problem) for problem in error.errors()]
+
+
+def _valid_part(values: dict) -> Pipeline:
+    """The entries that are right in themselves, so that what lies between them is checked too."""
+    whole = {}
+    for name in Pipeline.model_fields:
+        content = values.get(name)
+        if name in _named_sections() and isinstance(content, dict):
+            entries = {key: {name: {key: entry}} for key, entry in content.items()}
+            whole[name] = {
+                key: content[key] for key, part in entries.items() if not _parsed(Pipeline, part)[1]
+            }
+        elif name in values and not _parsed(Pipeline, {name: content})[1]:
+            whole[name] = content
+    return Pipeline.model_validate(whole)
+
+
+def explain(section: type[Section], problem: dict) -> str:
+    """Say one pydantic error in our words: the dotted name, the value, what was expected."""
+    place = [part for part in problem["loc"] if part != "[key]"]
+    dotted = ".".join(str(part) for part in place)
+    if problem["type"] == "extra_forbidden":
+        parent = model_at(section, place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), parent.model_fields, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {listed(parent.model_fields, 30)}."
+        return f"{dotted} is not a setting; {hint}"
+    if problem["type"] == "missing":
+        parent = model_at(section, place[:-1])
+        return f"{dotted} is missing; expected {parent.model_fields[place[-1]].description}"
+    reason = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if isinstance(problem["input"], dict) and problem["type"] == "value_error":
+        return f"{dotted}: {reason}" if dotted else reason
+    return f"{dotted} is {problem['input']!r}; {reason}"
+
+
+def model_at(section: type[Section], place: list) -> type[Section]:
+    """Follow a location into nested sections: model_at(Pipeline, ["pretrain", "x", "optimizer"])."""
+    for part in place:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            if part not in section.model_fields:
+                break
+            section = _unwrapped(section.model_fields[part].annotation)
+        else:
+            section = _unwrapped(typing.get_args(section)[-1])
+    return section
+
+
+def _unwrapped(annotation):
+    """`Download | None` -> Download."""
+    options = [option for option in typing.get_args(annotation) if option is not type(None)]
+    if len(options) == 1 and typing.get_origin(annotation) is not list:
+        return options[0]
+    return annotation

@@ -1,0 +1,1 @@
+"""Cells on disk: conversion, splits, vocabularies, stores. No torch here."""

@@ -1,0 +1,83 @@
+"""A converted screen (perturb_processed.h5ad), read in rows as they are needed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from vcpipe.errors import InputError
+from vcpipe.files import existing
+
+CONTROL = "ctrl"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What every later stage knows of a screen; values stay on disk until rows are read."""
+
+    path: Path
+    genes: np.ndarray  # str, in the order of the columns
+    cells: np.ndarray  # str, in the order of the rows
+    condition: np.ndarray  # str: "ctrl", "GENE+ctrl", "A+B"
+    batch: np.ndarray  # str
+    cell_type: np.ndarray  # str
+    about: dict  # data_digest and settings of the conversion
+
+    @property
+    def data_digest(self) -> str:
+        return self.about["data_digest"]
+
+    def values(self, rows: np.ndarray | slice) -> sp.csr_matrix:
+        """Log-normalised values of some cells, float32."""
+        return self._read("X", rows)
+
+    def counts(self, rows: np.ndarray | slice) -> sp.csr_matrix:
+        """Raw counts of some cells, as float32."""
+        return self._read("layers/counts", rows)
+
+    def chunks(self, size: int = 2048) -> Iterator[tuple[slice, sp.csr_matrix]]:
+        """All log-normalised values in row order, `size` cells at a time."""
+        with h5py.File(self.path) as file:
+            matrix = ad.io.sparse_dataset(file["X"])
+            for start in range(0, len(self.cells), size):
+                rows = slice(start, min(start + size, len(self.cells)))
+                yield rows, sp.csr_matrix(matrix[rows])
+
+    def _read(self, name: str, rows: np.ndarray | slice) -> sp.csr_matrix:
+        with h5py.File(self.path) as file:
+            matrix = sp.csr_matrix(ad.io.sparse_dataset(file[name])[rows])
+        return matrix.astype(np.float32)
+
+
+def perturbed_genes(condition: str) -> list[str]:
+    """The genes of a condition: perturbed_genes("A+ctrl") gives ["A"], of "ctrl" nothing."""
+    return [gene for gene in condition.split("+") if gene != CONTROL]
+
+
+def open_screen(path: Path) -> Screen:
+    """Open what convert_to_gears wrote; reads names and labels, no values."""
+    existing(path, "the perturb_processed.h5ad that convert_to_gears writes")
+    with h5py.File(path) as file:
+        if "uns" not in file or "vcpipe" not in file["uns"]:
+            raise InputError(
+                f"{path} was not written by convert_to_gears; expected uns['vcpipe']. "
+                "Convert the raw counts with python -m scripts.convert_to_gears."
+            )
+        obs: pd.DataFrame = ad.io.read_elem(file["obs"])
+        var: pd.DataFrame = ad.io.read_elem(file["var"])
+        about = json.loads(ad.io.read_elem(file["uns/vcpipe"]))
+    return Screen(
+        path=Path(path),
+        genes=var["gene_name"].to_numpy(dtype=str),
+        cells=obs.index.to_numpy(dtype=str),
+        condition=obs["condition"].to_numpy(dtype=str),
+        batch=obs["batch"].to_numpy(dtype=str),
+        cell_type=obs["cell_type"].to_numpy(dtype=str),
+        about=about,
+    )

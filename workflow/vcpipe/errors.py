@@ -1,0 +1,12 @@
+"""The error that people's input raises: scripts print it without a traceback."""
+
+
+class InputError(ValueError):
+    """Something a person gave is wrong: what it is, what was expected, what to do."""
+
+
+def listed(names, limit: int = 8) -> str:
+    """Join names for a message, cut after a few: listed("abcd", 2) gives "a, b, ... (4 in all)"."""
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"

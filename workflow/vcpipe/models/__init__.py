@@ -1,0 +1,1 @@
+"""Networks as diagrams: tensors in, tensors out; no files, no AnnData."""
