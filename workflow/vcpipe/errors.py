@@ -1,8 +1,14 @@
-"""The error that people's input raises: scripts print it without a traceback."""
+"""What ends a program in an orderly way: wrong input, or a signal."""
+
+INTERRUPTED = 75  # exit status after a signal: EX_TEMPFAIL, start it again
 
 
 class InputError(ValueError):
     """Something a person gave is wrong: what it is, what was expected, what to do."""
+
+
+class Interrupted(Exception):
+    """A signal asked the program to stop; its state is saved."""
 
 
 def listed(names, limit: int = 8) -> str:

@@ -1,13 +1,15 @@
 """What the scripts' command lines share: settings from a file, overrides, errors without traceback."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from vcpipe.config.documentation import table_of
 from vcpipe.config.reading import read_section
 from vcpipe.config.section import Section
-from vcpipe.errors import InputError
+from vcpipe.errors import INTERRUPTED, InputError, Interrupted
 
 
 def parser(manual: str, section: type[Section] | None = None) -> argparse.ArgumentParser:
@@ -35,10 +37,26 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
     return args
 
 
+def add_training_arguments(made: argparse.ArgumentParser) -> None:
+    """The options of every program that trains."""
+    made.add_argument("--out", type=Path, required=True, help="folder to write: the model")
+    made.add_argument("--metrics", type=Path, required=True, help="CSV to write: losses and rates")
+    made.add_argument("--state", type=Path, required=True, help="folder to resume from")
+    made.add_argument(
+        "--devices", type=int, default=0, help="GPUs on this node, 0 for the CPU (default: 0)"
+    )
+
+
 def run(main: Callable[[list[str] | None], None]) -> None:
-    """Run a script; wrong input ends it with one message and exit status 2."""
+    """Run a script; wrong input ends it with one message and status 2, a signal with status 75."""
     try:
         main(None)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # `| head` has read enough; the interpreter's own flush at exit must not fail again.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    except Interrupted as reason:
+        print(f"{reason}; start it again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)

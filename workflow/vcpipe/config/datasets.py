@@ -93,3 +93,7 @@ class Dataset(Section):
         if self.cell_type_key and "cell_type" in self.model_fields_set:
             raise ValueError("set cell_type_key or cell_type, not both")
         return self
+
+    def columns(self) -> "Dataset":
+        """The same without the place it comes from: what the conversion reads."""
+        return self.model_copy(update={"path": None, "download": None, "simulate": None})

@@ -40,6 +40,10 @@ class Baselines(Section):
     train_mean: TrainMean = Field(TrainMean(), description="the mean of training perturbations")
     ridge_pca: RidgePca = Field(RidgePca(), description="linear in gene components")
 
+    def only(self, name: str) -> "Baselines":
+        """One baseline's settings, the others at their defaults: what its rule depends on."""
+        return type(self)(**{name: getattr(self, name)})
+
 
 class Prediction(Section):
     num_cells: int = Field(

@@ -17,9 +17,12 @@ class MaskedValues(Section):
     mask_ratio: list[Ratio] = Field(
         [0.25, 0.5, 0.75], min_length=1, description="shares of hidden values; one is drawn per batch"
     )
+    input_style: Literal["binned", "log1p"] = Field(
+        "binned", description="values: bins of a cell (scGPT), or normalised logarithms"
+    )
     max_seq_len: int = Field(1200, ge=8, description="tokens per cell, <cls> included")
     include_zero_genes: float = Field(
-        0.0, ge=0, lt=1, description="share of the tokens that undetected genes may fill"
+        0.0, ge=0, lt=1, description="share of the tokens that undetected genes fill"
     )
 
 

@@ -252,3 +252,28 @@ def _unwrapped(annotation):
     if len(options) == 1 and typing.get_origin(annotation) is not list:
         return options[0]
     return annotation
+
+
+def values_of(section: Section, prefix: str = "") -> dict[str, object]:
+    """Every value by its dotted name: {"eval.summary.seed": 0, ...}."""
+    found = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        dotted = _join(prefix, name)
+        if isinstance(value, Section):
+            found |= values_of(value, dotted)
+        elif isinstance(value, dict):
+            for key, entry in value.items():
+                found |= values_of(entry, f"{dotted}.{key}")
+        else:
+            found[dotted] = value
+    return found
+
+
+def origin_of(dotted: str, origins: Origins) -> str:
+    """File and line of a value, or of the mapping it came with; else it is a default."""
+    while dotted:
+        if dotted in origins:
+            return origins[dotted]
+        dotted = dotted.rpartition(".")[0]
+    return "default"

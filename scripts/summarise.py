@@ -1,0 +1,54 @@
+"""Gather the scores of all models and baselines in one table, with figures and verdicts.
+
+Writes summary.csv (a row per model, dataset, split and metric: the mean over perturbations with a
+bootstrap interval), verdicts.tsv (each model against the best baseline, in words) and a folder of
+figures (SVG, and a sortable HTML table).
+
+Example:
+  python -m scripts.summarise \\
+    --scores results/score_perturbations/vcc/unseen/{scgpt,train_mean,no_change} \\
+    --logs results/finetune_perturbation/scgpt/metrics.csv \\
+    --out results/eval/summary.csv --verdicts results/eval/verdicts.tsv \\
+    --figures results/eval/figures num_bootstrap=10000
+"""
+
+from pathlib import Path
+
+from vcpipe.config.arguments import parse, parser, run
+from vcpipe.config.eval import Summary
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__, Summary)
+    made.add_argument(
+        "--scores", type=Path, nargs="+", required=True, help="folders of score_perturbations"
+    )
+    made.add_argument("--logs", type=Path, nargs="*", default=[], help="metrics.csv of trainings")
+    made.add_argument("--out", type=Path, required=True, help="summary.csv to write")
+    made.add_argument("--verdicts", type=Path, required=True, help="verdicts.tsv to write")
+    made.add_argument("--figures", type=Path, required=True, help="folder of figures to write")
+    args = parse(made, argv)
+
+    from vcpipe.evaluation.scoring import read_scores
+    from vcpipe.evaluation.summary import summarise, verdicts
+    from vcpipe.evaluation.training_logs import read_logs
+    from vcpipe.files import writing
+    from vcpipe.plots.report import write_figures
+
+    scores = [read_scores(folder) for folder in args.scores]
+    summary = summarise(scores, args.config)
+    found = verdicts(scores, summary, args.config)
+    with writing(args.figures) as folder:
+        write_figures(folder, scores, summary, read_logs(args.logs))
+    with writing(args.verdicts) as partial:
+        found.to_csv(partial, sep="\t", index=False)
+    with writing(args.out) as partial:
+        summary.to_csv(partial, index=False)
+    for row in found[found["verdict"].isin(["better", "worse"])].itertuples():
+        place = f"{row.dataset}, split {row.split}"
+        print(f"{row.model} is {row.verdict} than {row.best_baseline} in {row.metric} ({place})")
+    print(f"{len(scores)} scored models -> {args.out}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,158 @@
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.settings.types import DeploymentMethod
+
+PROJECT = Path(workflow.basedir)
+sys.path.insert(0, str(PROJECT / "workflow"))
+
+from vcpipe.config.gears import Conversion
+from vcpipe.config.reading import read_pipeline, settings
+from vcpipe.errors import InputError
+from vcpipe.files import fingerprint
+from vcpipe.provenance import code
+
+# --config set="finetune.scgpt_vcc.optimizer.lr=5e-5 eval.summary.seed=1": Snakemake refuses dots in
+# the names of --config itself.
+OVERRIDES = str(config.get("set") or "").split()
+PIPELINE, _ = read_pipeline(
+    values={key: value for key, value in config.items() if key != "set"}, overrides=OVERRIDES
+)
+
+# Where a profile asks for conda and there is none, .venv serves: requirements.lock has the same pins.
+DEPLOYMENT = workflow.deployment_settings
+if DeploymentMethod.CONDA in DEPLOYMENT.deployment_method and shutil.which("conda") is None:
+    DEPLOYMENT.deployment_method = set(DEPLOYMENT.deployment_method) - {DeploymentMethod.CONDA}
+    if workflow.is_main_process:
+        logger.warning(
+            f"conda is not on PATH; rules run in {sys.prefix} instead of an env each. "
+            "Install conda >= 24.7.1 (Miniforge) for the envs."
+        )
+
+# Snakemake drops PYTHONPATH inside conda jobs, and a job may run outside the activated .venv.
+OWN_PYTHON = (
+    ""
+    if DeploymentMethod.CONDA in DEPLOYMENT.deployment_method
+    else f'export PATH="{Path(sys.executable).parent}:$PATH"; '
+)
+shell.executable("bash")
+shell.prefix(
+    "set -euo pipefail; "
+    f'export PYTHONPATH="{PROJECT}:{PROJECT}/workflow" PYTHONUNBUFFERED=1; '
+    f"{OWN_PYTHON}"
+    "launch() {{ local gpus=$1; shift; if (( gpus > 1 )); then "
+    'python -m torch.distributed.run --standalone --nproc-per-node="$gpus" "$@"; '
+    'else python "$@"; fi; }}; '
+)
+
+
+def one_of(names):
+    """A wildcard that is one of some names of the configuration, or nothing at all."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+BASELINES = list(type(PIPELINE.eval.baselines).model_fields)
+
+
+wildcard_constraints:
+    dataset=one_of(PIPELINE.datasets),
+    split=one_of(PIPELINE.splits),
+    corpus=one_of(PIPELINE.preprocess),
+    baseline=one_of(BASELINES),
+    model=one_of([*PIPELINE.finetune, *BASELINES]),
+
+
+def raw_cells(wildcards):
+    """The h5ad of a dataset: downloaded, simulated, or the user's own."""
+    dataset = PIPELINE.datasets[wildcards.dataset]
+    if dataset.download:
+        return "results/fetch_dataset/{dataset}/dataset.h5ad"
+    if dataset.simulate:
+        return "results/simulate_screen/{dataset}/screen.h5ad"
+    if not Path(dataset.path).exists():
+        raise InputError(
+            f"datasets.{wildcards.dataset}.path is {dataset.path!r}, and there is no such file; "
+            "expected an h5ad with raw counts. Correct the path or put the file there."
+        )
+    return dataset.path
+
+
+def content_of(path):
+    """The content of a user's own file: a rerun trigger that a touch does not pull."""
+    return fingerprint(path) if path else ""
+
+
+def screens(names):
+    return [f"results/convert_to_gears/{name}/perturb_processed.h5ad" for name in names]
+
+
+def split_tables(names, split, suffix=""):
+    return [f"results/split_perturbations/{name}/{split}{suffix}.tsv" for name in names]
+
+
+def corpus_input(kind):
+    """The split tables, or the tables of control cells, of a corpus that holds cells out."""
+
+    def tables(wildcards):
+        corpus = PIPELINE.preprocess[wildcards.corpus]
+        return split_tables(corpus.datasets, corpus.split, kind) if corpus.split else []
+
+    return tables
+
+
+def finetune_input(pattern):
+    """A path with the dataset and the split of a finetuning run."""
+
+    def path(wildcards):
+        run = PIPELINE.finetune[wildcards.run]
+        return pattern.format(dataset=run.dataset, split=run.split)
+
+    return path
+
+
+def pretrained_folder(wildcards):
+    """The folder a finetuning run starts from: one of our runs, or the user's."""
+    name = PIPELINE.finetune[wildcards.run].pretrained
+    if name in PIPELINE.pretrain:
+        return f"results/pretrain/{name}/checkpoint"
+    if not Path(name).is_dir():
+        raise InputError(
+            f"finetune.{wildcards.run}.pretrained is {name!r}; expected a name in pretrain "
+            f"({', '.join(PIPELINE.pretrain) or 'none yet'}), or a folder with best_model.pt, "
+            "args.json and vocab.json. resources/README.md says where to get scGPT's."
+        )
+    return name
+
+
+def model_of(wildcards):
+    """What predict_perturbations predicts with: a baseline's file or a run's folder."""
+    if wildcards.model in BASELINES:
+        return "results/fit_baseline/{dataset}/{split}/{model}.npz"
+    run = PIPELINE.finetune[wildcards.model]
+    if (run.dataset, run.split) != (wildcards.dataset, wildcards.split):
+        raise InputError(
+            f"finetune.{wildcards.model} is trained on {run.dataset}/{run.split}; "
+            f"there is no prediction for {wildcards.dataset}/{wildcards.split}."
+        )
+    return "results/finetune_perturbation/{model}/checkpoint"
+
+
+def scored_models():
+    """(dataset, split, model) of the summary: every finetuning run, and all baselines beside it."""
+    runs = {name: (run.dataset, run.split) for name, run in PIPELINE.finetune.items()}
+    tasks = sorted(set(runs.values())) or [
+        (dataset, split) for dataset in PIPELINE.datasets for split in PIPELINE.splits
+    ]
+    return [
+        (*task, model)
+        for task in tasks
+        for model in [*(name for name in runs if runs[name] == task), *BASELINES]
+    ]
+
+
+# The pretraining runs that something is finetuned from; others are made by naming their target.
+PRETRAINED_HERE = sorted(
+    {run.pretrained for run in PIPELINE.finetune.values()} & set(PIPELINE.pretrain)
+)

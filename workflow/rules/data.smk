@@ -1,0 +1,33 @@
+localrules:
+    fetch_dataset,
+
+
+rule simulate_screen:
+    output:
+        cells="results/simulate_screen/{dataset}/screen.h5ad",
+        truth="results/simulate_screen/{dataset}/truth.h5ad",
+        network="results/simulate_screen/{dataset}/network.tsv",
+    log:
+        "results/logs/simulate_screen/{dataset}.log",
+    conda:
+        "../../envs/data.yaml"
+    params:
+        config=lambda wildcards: settings(PIPELINE.datasets[wildcards.dataset].simulate),
+        code=code("simulate_screen"),
+    shell:
+        "python -m scripts.simulate_screen --config {params.config:q} --out {output.cells}"
+        " --truth {output.truth} --network {output.network} > {log} 2>&1"
+
+
+rule fetch_dataset:
+    output:
+        "results/fetch_dataset/{dataset}/dataset.h5ad",
+    log:
+        "results/logs/fetch_dataset/{dataset}.log",
+    conda:
+        "../../envs/data.yaml"
+    params:
+        config=lambda wildcards: settings(PIPELINE.datasets[wildcards.dataset].download),
+        code=code("fetch_dataset"),
+    shell:
+        "python -m scripts.fetch_dataset --config {params.config:q} --out {output} > {log} 2>&1"

@@ -1,0 +1,94 @@
+rule fit_baseline:
+    input:
+        cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
+        split="results/split_perturbations/{dataset}/{split}.tsv",
+        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+    output:
+        "results/fit_baseline/{dataset}/{split}/{baseline}.npz",
+    log:
+        "results/logs/fit_baseline/{dataset}/{split}/{baseline}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    params:
+        config=lambda wildcards: settings(PIPELINE.eval.baselines.only(wildcards.baseline)),
+        code=code("fit_baseline"),
+    shell:
+        "python -m scripts.fit_baseline --cells {input.cells} --split {input.split}"
+        " --controls {input.controls} --baseline {wildcards.baseline}"
+        " --config {params.config:q} --out {output} > {log} 2>&1"
+
+
+rule predict_perturbations:
+    input:
+        cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
+        split="results/split_perturbations/{dataset}/{split}.tsv",
+        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        model=model_of,
+    output:
+        "results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
+    log:
+        "results/logs/predict_perturbations/{dataset}/{split}/{model}.log",
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        gpu=lambda wildcards: 0 if wildcards.model in BASELINES else 1,
+    params:
+        config=settings(PIPELINE.eval.prediction),
+        code=code("predict_perturbations"),
+    shell:
+        "python -m scripts.predict_perturbations --devices {resources.gpu} --cells {input.cells}"
+        " --split {input.split} --controls {input.controls} --model {input.model:q}"
+        " --name {wildcards.model} --config {params.config:q} --out {output} > {log} 2>&1"
+
+
+rule score_perturbations:
+    input:
+        predictions="results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
+        cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
+        split="results/split_perturbations/{dataset}/{split}.tsv",
+        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+    output:
+        directory("results/score_perturbations/{dataset}/{split}/{model}"),
+    log:
+        "results/logs/score_perturbations/{dataset}/{split}/{model}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    params:
+        config=settings(PIPELINE.eval.scoring),
+        code=code("score_perturbations"),
+    shell:
+        "python -m scripts.score_perturbations --predictions {input.predictions}"
+        " --cells {input.cells} --split {input.split} --controls {input.controls}"
+        " --config {params.config:q} --out {output} > {log} 2>&1"
+
+
+rule summarise:
+    input:
+        scores=[
+            f"results/score_perturbations/{dataset}/{split}/{model}"
+            for dataset, split, model in scored_models()
+        ],
+        logs=[
+            *(f"results/pretrain/{run}/metrics.csv" for run in PRETRAINED_HERE),
+            *(f"results/finetune_perturbation/{run}/metrics.csv" for run in PIPELINE.finetune),
+        ],
+    output:
+        summary=report(
+            "results/eval/summary.csv",
+            category="Summary",
+            labels={"what": "summary.csv, one row per model and metric"},
+            caption="../report/summary.rst",
+        ),
+        verdicts="results/eval/verdicts.tsv",
+        figures=directory("results/eval/figures"),
+    log:
+        "results/logs/summarise/summary.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        config=settings(PIPELINE.eval.summary),
+        code=code("summarise"),
+    shell:
+        "python -m scripts.summarise --scores {input.scores} --logs {input.logs}"
+        " --config {params.config:q} --out {output.summary} --verdicts {output.verdicts}"
+        " --figures {output.figures} > {log} 2>&1"

@@ -1,0 +1,223 @@
+"""Raw counts in an h5ad, opened and checked; values stay on disk and are read in chunks of rows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from vcpipe.errors import InputError, listed
+
+# Float32 holds every integer up to here; UMI counts of one gene in one cell stay far below.
+LARGEST_COUNT = 2**24
+ENTRIES_PER_CHUNK = 2**23
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A cells × genes matrix of raw counts on disk, with the names of its rows and columns."""
+
+    path: Path
+    element: str  # "X" or "layers/<name>"
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    genes: np.ndarray  # str
+    cells: np.ndarray  # str
+
+    def chunks(
+        self, rows: np.ndarray | None = None, chunk: int | None = None
+    ) -> Iterator[tuple[np.ndarray, sp.csr_matrix]]:
+        """Row numbers and their checked counts (float32, sorted, no zeros), in row order.
+
+        `rows` is a mask of the cells that are wanted; `chunk` bounds the cells held at a time.
+        """
+        chunk = chunk or max(1, ENTRIES_PER_CHUNK // len(self.genes))
+        wanted = np.ones(len(self.cells), dtype=bool) if rows is None else rows
+        with _open(self.path) as file:
+            matrix = _row_reader(file[self.element])
+            for start in range(0, len(self.cells), chunk):
+                part = start + np.flatnonzero(wanted[start : start + chunk])
+                if len(part):
+                    block = sp.csr_matrix(matrix[start : start + chunk])
+                    if len(part) < block.shape[0]:
+                        block = block[part - start]
+                    yield part, self._checked(block, part)
+
+    def _checked(self, block: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
+        if block.nnz and not 0 <= block.indices.min() <= block.indices.max() < len(self.genes):
+            raise InputError(
+                f"{self.path}: {self.element} has column indices outside its {len(self.genes)} "
+                "genes; the file is damaged. Write or download it again."
+            )
+        block.sum_duplicates()
+        block.eliminate_zeros()
+        wrong = np.flatnonzero(~_is_count(block.data))
+        if len(wrong):
+            self._refuse(block, rows, wrong[0])
+        return block.astype(np.float32, copy=False)
+
+    def _refuse(self, block: sp.csr_matrix, rows: np.ndarray, entry: int) -> None:
+        row = np.searchsorted(block.indptr, entry, side="right") - 1
+        raise InputError(
+            f"{self.path}: {self.element} is {block.data[entry]} in cell "
+            f"{self.cells[rows[row]]!r}, gene {self.genes[block.indices[entry]]!r}; "
+            f"expected raw counts. {_advice(block.data, block.data[entry])}"
+        )
+
+
+def _is_count(values: np.ndarray) -> np.ndarray:
+    # A comparison with NaN is False, so NaN is no count.
+    with np.errstate(invalid="ignore"):
+        return (values >= 0) & (values <= LARGEST_COUNT) & (values == np.rint(values))
+
+
+def _advice(values: np.ndarray, value: float) -> str:
+    if np.isnan(value):
+        return "Remove the cell or the gene, or write the file again from counts."
+    if value < 0:
+        return "Negative values come from scaling; set counts_layer to the layer with raw counts."
+    if value > LARGEST_COUNT:
+        return f"Counts above {LARGEST_COUNT} are no UMI counts; remove the cell or the gene."
+    # log1p of 1e6 counts per cell stays below 14.
+    if values[np.isfinite(values)].max() < 15:
+        return (
+            "The values look log-normalised; set counts_layer to the layer with raw counts, "
+            "or give the file from before normalisation."
+        )
+    return "The values look normalised; set counts_layer to the layer with raw counts."
+
+
+def open_counts(
+    path: Path, name: str, gene_name_key: str | None = None, counts_layer: str | None = None
+) -> Counts:
+    """Open an h5ad and check its shape and names; `name` is the dataset's in the configuration."""
+    with _open(path) as file:
+        element = _counts_element(file, path, name, counts_layer)
+        obs, var = (_read_frame(file, path, key) for key in ("obs", "var"))
+        shape = _shape(file[element])
+    if shape != (len(obs), len(var)):
+        raise InputError(
+            f"{path}: {element} is {shape[0]} × {shape[1]}, but obs and var name {len(obs)} cells "
+            f"and {len(var)} genes; the file is damaged. Write it again."
+        )
+    for what, count in (("cells", len(obs)), ("genes", len(var))):
+        if count == 0:
+            raise InputError(f"{path} has no {what}; expected raw counts of cells × genes.")
+    cells = obs.index.to_numpy(dtype=str)
+    genes = _gene_names(var, name, gene_name_key)
+    _refuse_repeated(cells, f"{path}: cell names", "Make them unique, e.g. with a batch prefix.")
+    _refuse_repeated(
+        genes,
+        f"{path}: gene names",
+        f"Make them unique, or set datasets.{name}.gene_name_key to a var column that is.",
+    )
+    return Counts(Path(path), element, obs, var, genes, cells)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an h5ad with raw counts.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected an h5ad file (zarr stores are not read).")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); write or download it again.")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an h5ad (not HDF5); expected an h5ad with raw counts.")
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        reason = "truncated" if "truncated" in str(error) else f"unreadable ({error})"
+        raise InputError(f"{path} is {reason}; write or download it again.") from error
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            # A damaged block is noticed only when it is read; the system's own errors (a disk that
+            # went away) carry an errno.
+            if error.errno is not None:
+                raise
+            raise InputError(
+                f"{path} is damaged ({error}); write or download it again."
+            ) from error
+
+
+def _counts_element(file: h5py.File, path: Path, name: str, layer: str | None) -> str:
+    missing = [key for key in ("obs", "var") if key not in file]
+    if missing or (layer is None and "X" not in file):
+        missing += [] if "X" in file else ["X"]
+        raise InputError(
+            f"{path} is HDF5 but not an h5ad: it has no {listed(missing)}; "
+            f"it holds {listed(sorted(file)) or 'nothing'}. Write it with anndata."
+        )
+    if layer is None:
+        return "X"
+    if f"layers/{layer}" not in file:
+        raise InputError(
+            f"Dataset {name!r} has no layer {layer!r}; its layers are "
+            f"{listed(sorted(file.get('layers', []))) or 'none'}. Set datasets.{name}.counts_layer "
+            "to one of them, or to null for X."
+        )
+    return f"layers/{layer}"
+
+
+def _read_frame(file: h5py.File, path: Path, key: str) -> pd.DataFrame:
+    if not isinstance(file[key], h5py.Group) or "encoding-type" not in file[key].attrs:
+        raise InputError(
+            f"{path}: {key} has the layout of anndata before 0.7; "
+            "read the file with anndata and write it again."
+        )
+    return ad.io.read_elem(file[key])
+
+
+def _shape(element: h5py.Group | h5py.Dataset) -> tuple[int, ...]:
+    if isinstance(element, h5py.Group):
+        return tuple(map(int, ad.io.sparse_dataset(element).shape))
+    return element.shape
+
+
+def _row_reader(element: h5py.Group | h5py.Dataset):
+    """Something that gives rows for a slice; CSC has no rows on disk and is read whole."""
+    if isinstance(element, h5py.Dataset):
+        return element
+    matrix = ad.io.sparse_dataset(element)
+    return matrix.to_memory().tocsr() if matrix.format == "csc" else matrix
+
+
+def _gene_names(var: pd.DataFrame, name: str, key: str | None) -> np.ndarray:
+    names = var.index.to_series() if key is None else column(var, key, name, "var", "gene_name_key")
+    missing = np.flatnonzero(is_missing(names))
+    if len(missing):
+        raise InputError(
+            f"Dataset {name!r} has {len(missing)} genes without a name, first {var.index[missing[0]]!r}; "
+            f"name them, or set datasets.{name}.gene_name_key to a var column that is complete."
+        )
+    return names.to_numpy(dtype=str)
+
+
+def column(frame: pd.DataFrame, key: str, name: str, where: str, setting: str) -> pd.Series:
+    """One column of obs or var, or the names of those that exist and the setting that chose it."""
+    if key not in frame.columns:
+        raise InputError(
+            f"Dataset {name!r} has no {where} column {key!r}; its columns are "
+            f"{listed(frame.columns, 30) or 'none'}. Set datasets.{name}.{setting}."
+        )
+    return frame[key]
+
+
+def is_missing(values: pd.Series) -> np.ndarray:
+    """True where a label is absent; "nan" is what a missing label becomes in a text column."""
+    text = values.astype(object).map(lambda value: str(value).strip())
+    return (values.isna() | text.isin(["", "nan", "None", "<NA>"])).to_numpy(dtype=bool)
+
+
+def _refuse_repeated(names: np.ndarray, what: str, remedy: str) -> None:
+    repeated = pd.unique(names[pd.Series(names).duplicated().to_numpy()])
+    if len(repeated):
+        raise InputError(f"{what} must be unique; {listed(repeated)} stand more than once. {remedy}")

@@ -1,0 +1,25 @@
+"""Which cell is seen when: a pure function of (seed, epoch), the same for any number of processes."""
+
+import numpy as np
+
+
+def generator_of(*key: int) -> np.random.Generator:
+    """A generator named by numbers: generator_of(seed, epoch, step)."""
+    return np.random.default_rng(np.random.SeedSequence(key))
+
+
+def num_steps(num_cells: int, batch_size: int, world: int) -> int:
+    return -(-num_cells // (batch_size * world))
+
+
+def step_cells(
+    num_cells: int, batch_size: int, *, seed: int, epoch: int, step: int, rank: int, world: int
+) -> np.ndarray:
+    """Positions of one process's cells in one step of one epoch's random order.
+
+    Every cell comes once in an epoch: batches differ by at most one cell instead of the last
+    being short, and all processes take equally many steps.
+    """
+    order = generator_of(seed, epoch).permutation(num_cells)
+    together = np.array_split(order, num_steps(num_cells, batch_size, world))[step]
+    return np.array_split(together, world)[rank]

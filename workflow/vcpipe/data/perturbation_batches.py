@@ -1,0 +1,121 @@
+"""Pairs of a control cell and a perturbed cell, with the perturbed genes flagged."""
+
+# B cells, G genes that the model knows, T sampled genes
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from vcpipe.config.finetune import Perturbation
+from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
+from vcpipe.data.vocabulary import Vocabulary
+from vcpipe.errors import InputError, listed
+
+
+@dataclass(frozen=True)
+class KnownGenes:
+    """The screen's genes that the model has an embedding for; the others are not shown to it."""
+
+    columns: np.ndarray  # in the screen
+    token_ids: np.ndarray
+    position: dict[str, int]  # symbol -> place among the known genes
+
+    def targets(self, condition: str) -> list[int]:
+        """Places of a condition's perturbed genes; a gene unknown to the model has none."""
+        return [self.position[g] for g in perturbed_genes(condition) if g in self.position]
+
+
+def known_genes(screen: Screen, vocabulary: Vocabulary) -> KnownGenes:
+    ids = vocabulary.encode(screen.genes)
+    columns = np.flatnonzero(ids >= 0)
+    names = screen.genes[columns]
+    return KnownGenes(columns, ids[columns], {name: i for i, name in enumerate(names)})
+
+
+class PerturbationBatches:
+    """Batches over some cells of a screen; control partners come from given control cells."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        known: KnownGenes,
+        cells: np.ndarray,
+        controls: np.ndarray,
+        config: Perturbation,
+        seed: int,
+    ):
+        self.known, self.config, self.seed = known, config, seed
+        usable = {c: bool(known.targets(c)) or c == CONTROL for c in np.unique(screen.condition)}
+        keep = np.array([usable[condition] for condition in screen.condition[cells]], dtype=bool)
+        self.unusable = sorted(set(screen.condition[cells][~keep]))
+        self.cells = cells[keep]
+        if not len(self.cells):
+            raise InputError(
+                f"No cell is left to learn from: the model knows none of the perturbed genes of "
+                f"{listed(self.unusable)}. Check the gene names of {screen.path}."
+            )
+        self.condition = screen.condition[self.cells]
+        self.values = sp.csr_matrix(screen.values(self.cells)[:, known.columns])
+        self.control_values = sp.csr_matrix(screen.values(controls)[:, known.columns])
+        self.partners = self._partners(screen, controls)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def _partners(self, screen: Screen, controls: np.ndarray) -> list[np.ndarray]:
+        """For each cell the control rows that may stand beside it."""
+        everyone = np.arange(len(controls))
+        if not self.config.within_batch:
+            return [everyone] * len(self.cells)
+        batches = screen.batch[self.cells]
+        of_batch = {b: np.flatnonzero(screen.batch[controls] == b) for b in np.unique(batches)}
+        lonely = [batch for batch, rows in of_batch.items() if not len(rows)]
+        if lonely:
+            raise InputError(
+                f"Batch {listed(lonely)} of {screen.path} has no control cells for models; "
+                "expected some in every batch, or perturbation.within_batch: false."
+            )
+        return [of_batch[batch] for batch in batches]
+
+    def batch(self, positions: np.ndarray, generator: np.random.Generator) -> dict:
+        """Arrays genes [T] and control, perturbed, flags [B, T]; all cells share their genes."""
+        controls = self._controls(positions, generator)
+        targets = [self.known.targets(condition) for condition in self.condition[positions]]
+        chosen = self._genes(targets, generator)
+        place = {column: i for i, column in enumerate(chosen)}
+        flags_BT = np.zeros((len(positions), len(chosen)), dtype=np.int64)
+        for row, columns in enumerate(targets):
+            flags_BT[row, [place[column] for column in columns if column in place]] = 1
+        return {
+            "genes": self.known.token_ids[chosen].astype(np.int64),
+            "control": controls[:, chosen].toarray(),
+            "perturbed": self.values[positions][:, chosen].toarray(),
+            "flags": flags_BT,
+        }
+
+    def _controls(self, positions: np.ndarray, generator: np.random.Generator) -> sp.csr_matrix:
+        """A control for each cell; a control cell stands beside itself, as in GEARS."""
+        partner = np.zeros(len(positions), dtype=np.int64)
+        for row, position in enumerate(positions):
+            source = generator
+            if not self.config.redraw_controls:
+                source = np.random.default_rng((self.seed, self.cells[position]))
+            partner[row] = source.choice(self.partners[position])
+        drawn = self.control_values[partner]
+        own = np.flatnonzero(self.condition[positions] == CONTROL)
+        if len(own):
+            drawn = drawn.tolil()
+            drawn[own] = self.values[positions[own]]
+            drawn = drawn.tocsr()
+        return drawn
+
+    def _genes(self, targets: list[list[int]], generator: np.random.Generator) -> np.ndarray:
+        num_genes = len(self.known.columns)
+        if num_genes <= self.config.max_seq_len:
+            return np.arange(num_genes)
+        order = generator.permutation(num_genes)
+        if self.config.always_sample_targets:
+            first = np.unique([column for columns in targets for column in columns])
+            order = np.concatenate([first, order[~np.isin(order, first)]]).astype(np.int64)
+        return np.sort(order[: self.config.max_seq_len])

@@ -1,0 +1,165 @@
+"""Predicted cells (h5ad), whoever made them: written and read a few cells at a time."""
+
+# C cells, G genes
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from vcpipe.data.screen import CONTROL
+from vcpipe.errors import InputError, listed
+from vcpipe.files import existing, writing
+
+# log1p of counts scaled to 10,000 per cell stays below log1p(10,000) = 9.2; VCC's limit is 15.
+LARGEST_LOG = 15
+ABOUT = ("model", "kind", "dataset", "split")
+KINDS = ("model", "baseline")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted cells of one model; values stay on disk until they are read."""
+
+    path: Path
+    condition: np.ndarray  # str, in the order of the rows
+    columns: np.ndarray  # where each gene of the screen stands in the file
+    about: dict
+
+    def chunks(self, size: int = 2048) -> Iterator[tuple[slice, np.ndarray]]:
+        """All cells in row order, genes in the screen's order; values are checked as they pass."""
+        with h5py.File(self.path) as file:
+            matrix = file["X"]
+            if isinstance(matrix, h5py.Group):
+                matrix = ad.io.sparse_dataset(matrix)
+            for start in range(0, len(self.condition), size):
+                rows = slice(start, min(start + size, len(self.condition)))
+                values_CG = matrix[rows]
+                if sp.issparse(values_CG):
+                    values_CG = values_CG.toarray()
+                values_CG = values_CG[:, self.columns]
+                _check_values(self.path, values_CG)
+                yield rows, values_CG
+
+
+def write_predictions(
+    path: Path, predictions: Iterator[tuple[str, np.ndarray]], genes: np.ndarray, about: dict
+) -> None:
+    """Write (condition, cells_CG) one after the other: log1p values in the order of the genes."""
+    with writing(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs["encoding-type"] = "anndata"
+        file.attrs["encoding-version"] = "0.1.0"
+        # Baselines repeat one profile, which gzip makes small; level 1 costs models little.
+        matrix = file.create_dataset(
+            "X",
+            (0, len(genes)),
+            "float32",
+            maxshape=(None, len(genes)),
+            chunks=(32, len(genes)),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        matrix.attrs["encoding-type"] = "array"
+        matrix.attrs["encoding-version"] = "0.2.0"
+        conditions: list[str] = []
+        for condition, cells_CG in predictions:
+            if cells_CG.shape[1] != len(genes):
+                raise InputError(
+                    f"The cells predicted for {condition} have {cells_CG.shape[1]} genes; "
+                    f"expected {len(genes)}, the columns of {path}."
+                )
+            matrix.resize(len(conditions) + len(cells_CG), axis=0)
+            matrix[len(conditions) :] = cells_CG
+            conditions += [condition] * len(cells_CG)
+        names = [f"predicted{i}" for i in range(len(conditions))]
+        obs = pd.DataFrame({"condition": pd.Categorical(conditions)}, index=names)
+        ad.io.write_elem(file, "obs", obs)
+        ad.io.write_elem(file, "var", pd.DataFrame(index=np.asarray(genes, dtype=object)))
+        ad.io.write_elem(file, "uns", {"vcpipe": json.dumps(about, sort_keys=True)})
+
+
+def open_predictions(path: Path, genes: np.ndarray, conditions: list[str]) -> Predictions:
+    """Open predictions of exactly these genes, in any order, and these conditions.
+
+    Control cells (condition ctrl) may be there too, as in VCC's format; they predict nothing.
+    """
+    existing(path, "predicted cells as predict_perturbations writes them")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an h5ad file; expected what predict_perturbations writes.")
+    with h5py.File(path) as file:
+        missing = [name for name in ("X", "obs", "var") if name not in file]
+        if missing:
+            raise InputError(f"{path} has no {listed(missing)}; expected an h5ad file.")
+        obs: pd.DataFrame = ad.io.read_elem(file["obs"])
+        var: pd.DataFrame = ad.io.read_elem(file["var"])
+        text = ad.io.read_elem(file["uns/vcpipe"]) if "uns/vcpipe" in file else None
+    if "condition" not in obs:
+        raise InputError(
+            f"{path} has no obs column 'condition', only {listed(obs.columns) or 'none'}. "
+            "Name each cell's perturbation there as the split does: GENE+ctrl or A+B."
+        )
+    condition = obs["condition"].to_numpy(dtype=str)
+    _check_names(path, "perturbations", set(condition) - {CONTROL}, set(conditions))
+    return Predictions(Path(path), condition, _columns(path, var.index, genes), _about(path, text))
+
+
+def _columns(path: Path, found: pd.Index, genes: np.ndarray) -> np.ndarray:
+    if found.has_duplicates:
+        twice = sorted(set(found[found.duplicated()]))
+        raise InputError(f"{path} has genes twice: {listed(twice)}. Keep one column of each.")
+    _check_names(path, "genes", set(found), set(genes))
+    return found.get_indexer(genes)
+
+
+def _check_names(path: Path, what: str, found: set[str], expected: set[str]) -> None:
+    problems = []
+    if expected - found:
+        problems.append(f"without {listed(sorted(expected - found))}")
+    if found - expected:
+        problems.append(f"with {listed(sorted(found - expected))} too many")
+    if problems:
+        raise InputError(
+            f"{path} has {len(found)} {what}, {' and '.join(problems)}; expected the "
+            f"{len(expected)} {what} of the screen and its split, by the same names. "
+            "Predict for the same perturb_processed.h5ad and split."
+        )
+
+
+def _about(path: Path, text: str | None) -> dict:
+    example = '{"model": "mine", "kind": "model", "dataset": "vcc", "split": "unseen"}'
+    try:
+        about = json.loads(text)
+        problem = listed([key for key in ABOUT if key not in about])
+    except (TypeError, ValueError):
+        about, problem = {}, "JSON"
+    if problem:
+        raise InputError(
+            f"{path} has no {problem} in uns['vcpipe']; expected who predicted what, "
+            f"as JSON text, for example {example}."
+        )
+    if about["kind"] not in KINDS:
+        raise InputError(f"{path} is of kind {about['kind']!r}; expected {' or '.join(KINDS)}.")
+    return {"config_digest": "", "notes": [], **about}
+
+
+def _check_values(path: Path, values_CG: np.ndarray) -> None:
+    lowest, largest = values_CG.min(), values_CG.max()  # NaN if any value is
+    if not np.isfinite(lowest + largest):
+        raise InputError(f"{path} has values that are NaN or infinite; expected numbers for all.")
+    if lowest < 0:
+        raise InputError(
+            f"{path} has values below 0 ({lowest:.3g}); expected log1p values. Clip them at 0."
+        )
+    if largest > LARGEST_LOG or (largest > 0 and not (values_CG % 1).any()):
+        raise InputError(
+            f"{path} is not on the log scale (largest value {largest:.4g}"
+            f"{'' if (values_CG % 1).any() else ', all whole numbers'}); "
+            "expected log1p of counts that are scaled to 10,000 per cell."
+        )

@@ -1,0 +1,46 @@
+"""Loss curves of training runs."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vcpipe.plots.figures import BLUE, LIGHT_GREY, VERMILLION, drawing, panels
+
+NUM_RAW_POINTS = 200  # up to here every step is drawn plainly, beyond it smoothed
+
+
+def loss_curves(logs: dict[str, pd.DataFrame]) -> Figure:
+    """One panel for each run: training loss by step, validation loss where it was measured."""
+    with drawing():
+        figure, axes = panels(len(logs), width=3.4, height=2.5, num_columns=3)
+        for ax, (name, log) in zip(axes, sorted(logs.items()), strict=True):
+            _draw_run(ax, log)
+            ax.set_title(name)
+        figure.suptitle("Loss during training")
+        figure.supxlabel("Optimizer step", fontsize=9)
+        figure.supylabel("Loss", fontsize=9)
+    return figure
+
+
+def _draw_run(ax, log: pd.DataFrame) -> None:
+    train = log.dropna(subset=["train_loss"])
+    val = log.dropna(subset=["val_loss"])
+    if len(train) > NUM_RAW_POINTS:
+        ax.plot(train["step"], train["train_loss"], color=LIGHT_GREY, linewidth=0.6)
+        smooth = train["train_loss"].ewm(halflife=len(train) / 100).mean()
+        ax.plot(train["step"], smooth, color=BLUE, linewidth=1.4, label="train (smoothed)")
+    else:
+        ax.plot(train["step"], train["train_loss"], color=BLUE, linewidth=1.4, label="train")
+    if len(val):
+        ax.plot(
+            val["step"],
+            val["val_loss"],
+            color=VERMILLION,
+            marker="o",
+            markersize=3.5,
+            linewidth=1.2,
+            label="validation",
+        )
+        best = val.loc[val["val_loss"].idxmin()]
+        ax.axvline(best["step"], color=VERMILLION, linewidth=0.8, linestyle=":", zorder=0)
+    ax.grid(axis="y", color=LIGHT_GREY, linewidth=0.5)
+    ax.legend(fontsize=8)

@@ -1,0 +1,77 @@
+"""Device, rank and number of processes: asked here, and nowhere else."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vcpipe.errors import InputError
+
+
+@dataclass(frozen=True)
+class Process:
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def joined(devices: int) -> Iterator[Process]:
+    """Join the processes that torchrun started; devices is GPUs per node, 0 for the CPU."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if devices:
+        visible = torch.cuda.device_count()
+        if visible < devices:
+            raise InputError(
+                f"--devices is {devices} but {visible} GPUs are visible; expected at least "
+                f"{devices}. Ask the scheduler for gpu: {devices}, or set --devices 0 for the CPU."
+            )
+        if local_world != devices:
+            raise InputError(
+                f"--devices is {devices} but {local_world} processes run on this node; start it "
+                f"with torchrun --nproc-per-node={devices}."
+            )
+        torch.cuda.set_device(local_rank)
+    device = torch.device("cuda", local_rank) if devices else torch.device("cpu")
+    if world > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if devices else "gloo")
+    try:
+        yield Process(rank, world, device)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def shared(model: nn.Module, process: Process) -> nn.Module:
+    """Wrap a model so that gradients are averaged over processes."""
+    if process.world == 1:
+        return model
+    ids = [process.device.index] if process.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids)
+
+
+def total(values: list[float], process: Process) -> list[float]:
+    """Sum numbers over all processes."""
+    if process.world == 1:
+        return values
+    summed = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(summed)
+    return summed.tolist()
+
+
+def to_device(batch: dict, process: Process) -> dict[str, Tensor]:
+    return {
+        name: torch.from_numpy(array).to(process.device, non_blocking=True)
+        for name, array in batch.items()
+    }

@@ -1,0 +1,289 @@
+"""The training loop: any model, any objective, any number of processes, resumed exactly.
+
+Everything random is named by (seed, epoch, step, rank), so the state to resume from is the weights,
+the optimiser and two counters. A run that was interrupted ends bit for bit as one that was not.
+"""
+
+import csv
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vcpipe.config.training import Optimizer, Scheduler, Training
+from vcpipe.data.order import generator_of, num_steps, step_cells
+from vcpipe.errors import InputError, Interrupted
+from vcpipe.files import writing
+from vcpipe.training.distributed import Process, shared, to_device, total
+from vcpipe.training.optimisers import build_optimizer, rate_factor
+
+COLUMNS = ("step", "epoch", "lr", "grad_norm", "train_loss", "val_loss")
+
+Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], tuple[Tensor, int]]
+
+
+class Batches(Protocol):
+    def __len__(self) -> int: ...
+
+    def batch(self, positions: np.ndarray, generator: np.random.Generator) -> dict: ...
+
+
+@dataclass
+class Progress:
+    epoch: int = 0
+    step: int = 0  # batches of this epoch that are done
+    update: int = 0
+    best: float = float("inf")
+    best_epoch: int = -1
+    epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum, count
+    rows: list[list[float | None]] = field(default_factory=list)  # of metrics.csv
+
+
+@dataclass(frozen=True)
+class Settings:
+    optimizer: Optimizer
+    scheduler: Scheduler
+    training: Training
+
+
+def train(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    val_batches: Batches | None,
+    settings: Settings,
+    process: Process,
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> tuple[dict[str, Tensor], Progress]:
+    """Train to the end, or raise Interrupted; return the best epoch's weights.
+
+    `folder` keeps the state to resume from. It must be named after everything that shapes the run
+    (settings, data, code): whatever state lies there is continued.
+    """
+    run = _Run(model, loss, batches, val_batches, settings, process, folder, say)
+    with _stop_on_signal() as stop:
+        run.resume()
+        while not run.finished():
+            run.train_epoch(stop)
+            run.end_epoch()
+    return torch.load(folder / "best.pt", weights_only=True), run.progress
+
+
+class _Run:
+    def __init__(self, model, loss, batches, val_batches, settings, process, folder, say):
+        self.model = model.to(process.device)
+        self.parallel = shared(self.model, process)
+        self.loss, self.batches, self.val_batches = loss, batches, val_batches
+        self.settings, self.config, self.process = settings, settings.training, process
+        self.folder, self.say = folder, say
+        self.optimizer = build_optimizer(self.model, settings.optimizer)
+        self.scaler = torch.amp.GradScaler(
+            process.device.type, enabled=self.config.precision == "16-mixed"
+        )
+        if self.config.precision == "16-mixed" and process.device.type == "cpu":
+            raise InputError("training.precision is 16-mixed on a CPU; expected 32 or bf16-mixed.")
+        if len(batches) < process.world:
+            raise InputError(
+                f"{len(batches)} cells cannot feed {process.world} processes; ask for fewer GPUs."
+            )
+        self.num_steps = num_steps(len(batches), self.config.batch_size, process.world)
+        updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
+        self.num_updates = updates_per_epoch * self.config.max_epochs
+        self.progress = Progress()
+        self.saved_update = 0
+
+    def finished(self) -> bool:
+        waited = self.progress.epoch - 1 - self.progress.best_epoch
+        patience = self.config.early_stopping.patience
+        return self.progress.epoch >= self.config.max_epochs or (
+            self.progress.best_epoch >= 0 and waited >= patience
+        )
+
+    def train_epoch(self, stop: list[int]) -> None:
+        self.parallel.train()
+        size = self.config.gradient_accumulation
+        while self.progress.step < self.num_steps:
+            steps = range(self.progress.step, min(self.progress.step + size, self.num_steps))
+            stopping = self.update(steps, bool(stop))
+            self.progress.step = steps.stop
+            due = self.progress.update % self.config.checkpoint_every_n_steps == 0
+            if due or stopping:
+                self.save()
+            if stopping:
+                raise Interrupted(f"stopped by a signal after update {self.progress.update}")
+
+    def update(self, steps: range, stopping: bool) -> bool:
+        """One optimiser update from some batches; returns whether any process was told to stop."""
+        progress = self.progress
+        factor = rate_factor(
+            self.settings.scheduler, progress.update, progress.epoch, self.num_updates
+        )
+        lr = self.settings.optimizer.lr * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        loss_sum = torch.zeros((), device=self.process.device)
+        count = 0
+        for step in steps:
+            # Gradients travel between processes once per update, with the last batch.
+            alone = self.process.world > 1 and step != steps[-1]
+            with self.parallel.no_sync() if alone else nullcontext():
+                part, part_count = self.forward(step)
+                self.scaler.scale(part).backward()
+            loss_sum += part.detach()
+            count += part_count
+        loss_sum, count, votes = total([float(loss_sum), count, stopping], self.process)
+        self.check_finite(loss_sum, lr)
+        self.scaler.unscale_(self.optimizer)
+        # DDP gives the mean of the processes' sums; the loss is the mean over all that was counted.
+        for weight in self.model.parameters():
+            if weight.grad is not None:
+                weight.grad.mul_(self.process.world / count)
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.gradient_clip or float("inf")
+        )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        progress.update += 1
+        progress.epoch_loss = [progress.epoch_loss[0] + loss_sum, progress.epoch_loss[1] + count]
+        if progress.update % self.config.log_every_n_steps == 0:
+            self.log(lr=lr, grad_norm=float(norm), train_loss=loss_sum / count)
+        return votes > 0
+
+    def forward(self, step: int) -> tuple[Tensor, int]:
+        key = (self.config.seed, self.progress.epoch, step, self.process.rank)
+        cells = step_cells(
+            len(self.batches),
+            self.config.batch_size,
+            seed=self.config.seed,
+            epoch=self.progress.epoch,
+            step=step,
+            rank=self.process.rank,
+            world=self.process.world,
+        )
+        batch = to_device(self.batches.batch(cells, generator_of(*key, 1)), self.process)
+        # Dropout draws from the global generator: named here, it needs no state in a checkpoint.
+        torch.manual_seed(int(generator_of(*key, 2).integers(2**62)))
+        return self.objective(self.parallel, batch, key)
+
+    def objective(
+        self, model: nn.Module, batch: dict[str, Tensor], key: tuple[int, ...]
+    ) -> tuple[Tensor, int]:
+        generator = torch.Generator().manual_seed(int(generator_of(*key, 3).integers(2**62)))
+        with torch.autocast(
+            self.process.device.type,
+            dtype=torch.float16 if self.config.precision == "16-mixed" else torch.bfloat16,
+            enabled=self.config.precision != "32",
+        ):
+            return self.loss(model, batch, generator)
+
+    def check_finite(self, loss_sum: float, lr: float) -> None:
+        if not np.isfinite(loss_sum) and not self.scaler.is_enabled():
+            raise FloatingPointError(
+                f"Loss is {loss_sum} at update {self.progress.update + 1} (lr {lr:.1e}). No update "
+                f"was made; the last checkpoint is update {self.saved_update} in {self.folder}. "
+                "Lower optimizer.lr or training.gradient_clip."
+            )
+
+    @torch.no_grad()
+    def validate(self) -> float | None:
+        """The loss on held-out cells: the same cells, masks and partners in every epoch."""
+        if self.val_batches is None:
+            return None
+        self.model.eval()
+        size, world = self.config.batch_size, self.process.world
+        sums = [0.0, 0.0]
+        for step in range(num_steps(len(self.val_batches), size, world)):
+            cells = np.arange(len(self.val_batches))[step * size * world :][: size * world]
+            mine = np.array_split(cells, world)[self.process.rank]
+            key = (self.config.seed, 0, step, self.process.rank, 4)
+            if len(mine):
+                batch = to_device(self.val_batches.batch(mine, generator_of(*key)), self.process)
+                loss_sum, count = self.objective(self.model, batch, key)
+                sums = [sums[0] + float(loss_sum), sums[1] + count]
+        loss_sum, count = total(sums, self.process)
+        return loss_sum / count
+
+    def end_epoch(self) -> None:
+        progress = self.progress
+        train_loss = progress.epoch_loss[0] / progress.epoch_loss[1]
+        val_loss = self.validate()
+        self.log(train_loss=train_loss, val_loss=val_loss)
+        judged = {"train_loss": train_loss, "val_loss": val_loss}[
+            self.config.early_stopping.monitor
+        ]
+        shown = "" if val_loss is None else f", val_loss {val_loss:.4f}"
+        self.say(
+            f"epoch {progress.epoch + 1}/{self.config.max_epochs}: train_loss {train_loss:.4f}{shown}"
+        )
+        if judged < progress.best:
+            progress.best, progress.best_epoch = judged, progress.epoch
+            if self.process.first:
+                with writing(self.folder / "best.pt") as partial:
+                    torch.save(_on_cpu(self.model.state_dict()), partial)
+        progress.epoch, progress.step, progress.epoch_loss = progress.epoch + 1, 0, [0.0, 0.0]
+        self.save()
+
+    def log(self, **values: float | None) -> None:
+        known = {"step": self.progress.update, "epoch": self.progress.epoch, **values}
+        self.progress.rows.append([known.get(column) for column in COLUMNS])
+
+    def save(self) -> None:
+        """Write the state to resume from; every process holds the same, the first writes it."""
+        self.saved_update = self.progress.update
+        if self.process.first:
+            state = {
+                "model": _on_cpu(self.model.state_dict()),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "progress": asdict(self.progress),
+            }
+            with writing(self.folder / "last.pt") as partial:
+                torch.save(state, partial)
+            write_metrics(self.folder / "metrics.csv", self.progress.rows)
+
+    def resume(self) -> None:
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True, map_location=self.process.device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        self.saved_update = self.progress.update
+        self.say(f"resumed at update {self.progress.update} from {path}")
+
+
+def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+
+def write_metrics(path: Path, rows: list[list[float | None]]) -> None:
+    with writing(path) as partial, partial.open("w", newline="") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(rows)
+
+
+class _stop_on_signal:
+    """SIGTERM and SIGUSR1 fill a list, which the loop looks at between updates."""
+
+    def __enter__(self) -> list[int]:
+        self.received: list[int] = []
+        self.before = {
+            number: signal.signal(number, lambda received, _: self.received.append(received))
+            for number in (signal.SIGTERM, signal.SIGUSR1)
+        }
+        return self.received
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
