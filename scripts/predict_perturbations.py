@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     cells, about = predictions(
         screen, split, controls, args.model, args.config, devices=args.devices
     )
-    about |= {"model": args.name, "dataset": screen.about["dataset"], "split": args.split.stem}
+    about |= {"model": args.name, "dataset": screen.name, "split": args.split.stem}
     write_predictions(args.out, cells, screen.genes, about)
     print(f"wrote {args.out}", *about["notes"], sep="\n")
 

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.split:
             split, controls = read_split(args.split[number]), read_controls(args.controls[number])
             rows = training_rows(screen, split, controls)
-        sources.append((screen.about["dataset"], screen, rows))
+        sources.append((screen.name, screen, rows))
     about = {"held_out": bool(args.split)}
     manifest = write_store(
         args.out, sources, read_vocabulary(args.vocabulary), args.config, about

@@ -6,6 +6,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from vcpipe.config.gears import Conversion
+from vcpipe.data.gears import convert
+from vcpipe.data.screen import open_screen
+
 GENES = [f"GENE{i:02d}" for i in range(30)]
 TARGETS = ["GENE03", "GENE07", "GENE11", "GENE19", "GENE23"]
 
@@ -35,3 +39,12 @@ def counts() -> ad.AnnData:
     )
     var = pd.DataFrame(index=GENES)
     return ad.AnnData(sp.csr_matrix(generator.poisson(mean_CG).astype(np.float32)), obs, var)
+
+
+@pytest.fixture()
+def screen(counts, tmp_path):
+    """The tiny screen after convert_to_gears."""
+    counts.write_h5ad(tmp_path / "counts.h5ad")
+    converted = tmp_path / "gears" / "perturb_processed.h5ad"
+    convert(tmp_path / "counts.h5ad", "tiny", Conversion(), converted)
+    return open_screen(converted)

@@ -9,7 +9,7 @@ from scipy import stats
 from vcpipe.data.group_sums import add_cells, empty_sums, ranking, variance_KG, welch_t_KG
 
 
-@pytest.fixture()
+@pytest.fixture
 def values(generator):
     """90 cells of 3 groups × 40 genes, a third of the entries non-zero, one gene always zero."""
     dense = generator.gamma(2.0, 1.0, (90, 40)) * (generator.random((90, 40)) < 0.35)
@@ -17,7 +17,7 @@ def values(generator):
     return sp.csr_matrix(dense.astype(np.float32))
 
 
-@pytest.fixture()
+@pytest.fixture
 def group():
     return np.arange(90) % 3
 
@@ -69,7 +69,9 @@ def test_ranking_equals_scanpys_wherever_scores_differ(values, group):
     names = [f"g{i:02d}" for i in range(40)]
     cells = ad.AnnData(
         values,
-        pd.DataFrame({"group": pd.Categorical(group.astype(str))}, index=[f"c{i}" for i in range(90)]),
+        pd.DataFrame(
+            {"group": pd.Categorical(group.astype(str))}, index=[f"c{i}" for i in range(90)]
+        ),
         pd.DataFrame(index=names),
     )
     sc.tl.rank_genes_groups(cells, "group", reference="0", method="t-test", rankby_abs=True)

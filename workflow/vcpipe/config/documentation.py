@@ -109,7 +109,7 @@ def _entries(made: dict) -> list[str]:
     """Names of the definitions that stand directly under a section of the top level."""
     references = []
     for content in made["properties"].values():
-        for place in (content, content.get("additionalProperties") or {}):
-            if isinstance(place, dict) and "$ref" in place:
+        for place in (content, *content.get("patternProperties", {}).values()):
+            if "$ref" in place:
                 references.append(place["$ref"].removeprefix("#/$defs/"))
     return references

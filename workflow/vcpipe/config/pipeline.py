@@ -26,18 +26,20 @@ class Pipeline(Section):
     eval: Eval = Field(Eval(), description="baselines, metrics, summary")
 
 
-def contradictions(pipeline: Pipeline) -> list[str]:
-    """List what is wrong between sections; each section is right in itself."""
+def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None) -> list[str]:
+    """List what is wrong between sections; each section is right in itself.
+
+    `names` holds, by section, names that exist without being in the pipeline, because their own
+    settings are wrong: a reference to one of them is right.
+    """
     found = []
 
     def check_name(where: str, name: str, section: str) -> bool:
-        names = getattr(pipeline, section)
-        if name in names:
-            return True
-        found.append(
-            f"{where} is {name!r}; expected a name in {section} ({listed(names) or 'none yet'})"
-        )
-        return False
+        known = {*getattr(pipeline, section), *(names or {}).get(section, ())}
+        if name not in known:
+            shown = listed(sorted(known)) or "none yet"
+            found.append(f"{where} is {name!r}; expected a name in {section} ({shown})")
+        return name in getattr(pipeline, section)
 
     for name, dataset in pipeline.datasets.items():
         sources = [key for key in ("path", "download", "simulate") if getattr(dataset, key)]

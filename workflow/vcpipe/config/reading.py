@@ -161,7 +161,12 @@ def read_pipeline(
     if pipeline is not None:
         problems = contradictions(pipeline)
     else:
-        problems += contradictions(_valid_part(merged))
+        names = {
+            section: set(merged[section])
+            for section in _named_sections()
+            if isinstance(merged.get(section), dict)
+        }
+        problems += contradictions(_valid_part(merged), names)
     if problems:
         raise InputError(_message(source, problems))
     return pipeline, origins

@@ -186,6 +186,6 @@ def _check_comparable(
         if controls < 2:
             raise InputError(
                 f"Dataset {name!r} has {controls} control cells ({dataset.control_label!r}) of "
-                f"cell type {one!r}; expected at least 2, each perturbation is compared with the "
+                f"cell type '{one}'; expected at least 2, each perturbation is compared with the "
                 "controls of its cell type. Remove this cell type, or check control_label."
             )

@@ -65,7 +65,7 @@ class Counts:
         row = np.searchsorted(block.indptr, entry, side="right") - 1
         raise InputError(
             f"{self.path}: {self.element} is {block.data[entry]} in cell "
-            f"{self.cells[rows[row]]!r}, gene {self.genes[block.indices[entry]]!r}; "
+            f"'{self.cells[rows[row]]}', gene '{self.genes[block.indices[entry]]}'; "
             f"expected raw counts. {_advice(block.data, block.data[entry])}"
         )
 
@@ -89,7 +89,7 @@ def _advice(values: np.ndarray, value: float) -> str:
             "The values look log-normalised; set counts_layer to the layer with raw counts, "
             "or give the file from before normalisation."
         )
-    return "The values look normalised; set counts_layer to the layer with raw counts."
+    return "The values look normalised or corrected; set counts_layer to the layer with raw counts."
 
 
 def open_counts(
@@ -143,9 +143,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
             # went away) carry an errno.
             if error.errno is not None:
                 raise
-            raise InputError(
-                f"{path} is damaged ({error}); write or download it again."
-            ) from error
+            raise InputError(f"{path} is damaged ({error}); write or download it again.") from error
 
 
 def _counts_element(file: h5py.File, path: Path, name: str, layer: str | None) -> str:
@@ -195,8 +193,8 @@ def _gene_names(var: pd.DataFrame, name: str, key: str | None) -> np.ndarray:
     missing = np.flatnonzero(is_missing(names))
     if len(missing):
         raise InputError(
-            f"Dataset {name!r} has {len(missing)} genes without a name, first {var.index[missing[0]]!r}; "
-            f"name them, or set datasets.{name}.gene_name_key to a var column that is complete."
+            f"Dataset {name!r} has {len(missing)} genes without a name, "
+            f"first {var.index[missing[0]]!r}; name them, or set datasets.{name}.gene_name_key to a var column that is complete."
         )
     return names.to_numpy(dtype=str)
 
@@ -220,4 +218,6 @@ def is_missing(values: pd.Series) -> np.ndarray:
 def _refuse_repeated(names: np.ndarray, what: str, remedy: str) -> None:
     repeated = pd.unique(names[pd.Series(names).duplicated().to_numpy()])
     if len(repeated):
-        raise InputError(f"{what} must be unique; {listed(repeated)} stand more than once. {remedy}")
+        raise InputError(
+            f"{what} must be unique; {listed(repeated)} stand more than once. {remedy}"
+        )

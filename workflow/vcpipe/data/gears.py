@@ -63,7 +63,7 @@ def convert(
 
 
 def converted_obs(counts: Counts, labels: Labels, keys: dict) -> tuple[pd.DataFrame, list[str]]:
-    """The kept cells' columns: the file's own, then GEARS's, and which of its own these replaced."""
+    """The kept cells' own columns and GEARS's, and the names of their own that these replaced."""
     kept = labels.kept
     condition = labels.condition[kept]
     dose = np.where(condition == CONTROL, "1", "1+1")
@@ -220,7 +220,8 @@ def _write_values(
         done += len(rows)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
     matrix["indptr"] = starts.astype(index_dtype(starts[-1]))
-    # Counts and values stand in the same places: two names of one array spare a quarter of the file.
+    # Counts and values stand in the same places; two names of one array spare a quarter of the
+    # file.
     layer["indices"] = matrix["indices"]
     layer["indptr"] = matrix["indptr"]
     return sums, digest.text()
@@ -250,7 +251,7 @@ def _refuse_empty_cells(block: sp.csr_matrix, counts: Counts, rows: np.ndarray) 
     empty = np.flatnonzero(np.diff(block.indptr) == 0)
     if len(empty):
         raise InputError(
-            f"{counts.path}: cell {counts.cells[rows[empty[0]]]!r} has no counts, so it has no "
+            f"{counts.path}: cell '{counts.cells[rows[empty[0]]]}' has no counts, so it has no "
             f"normalised values ({len(empty)} such cells among the {len(rows)} read at once). "
             "Remove empty cells from the file."
         )

@@ -30,6 +30,10 @@ class Screen:
     about: dict  # data_digest and settings of the conversion
 
     @property
+    def name(self) -> str:
+        return self.about["name"]
+
+    @property
     def data_digest(self) -> str:
         return self.about["data_digest"]
 

@@ -139,8 +139,9 @@ def check_comparable(abouts: list[dict]) -> None:
         for key in ("scoring", "num_perturbations"):
             if about[key] != same_split[key]:
                 raise InputError(
-                    f"{model} and {same_split['model']} were scored differently on "
-                    f"split {split} ({key} is {about[key]} and {same_split[key]}); expected the same. "
+                    f"{model} and {same_split['model']} were scored differently on {dataset}, "
+                    f"split {split} ({key} is {about[key]} and {same_split[key]}); "
+                    "expected the same. "
                     "Rerun score_perturbations with one setting."
                 )
 

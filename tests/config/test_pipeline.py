@@ -1,0 +1,70 @@
+import pytest
+
+from vcpipe.config.reading import read_pipeline
+from vcpipe.errors import InputError
+
+
+@pytest.fixture()
+def values() -> dict:
+    return {
+        "datasets": {"d": {"path": "d.h5ad"}},
+        "splits": {"s": {}, "all": {"method": "no_split"}},
+        "preprocess": {"c": {"datasets": ["d"], "split": "s"}},
+        "pretrain": {"p": {"corpus": "c"}},
+        "finetune": {"f": {"dataset": "d", "split": "s", "pretrained": "p"}},
+    }
+
+
+def wrong(values: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        read_pipeline(values=values)
+    return str(caught.value)
+
+
+def test_a_run_may_not_start_from_weights_that_saw_its_test_cells(values):
+    values["preprocess"]["c"]["split"] = None
+    text = wrong(values)
+    assert "finetune.f is tested on perturbations of d that its encoder has seen" in text
+    assert "preprocess.c.split is None; expected 's'" in text
+
+
+def test_where_nothing_is_held_out_nothing_leaks(values):
+    values["preprocess"]["c"]["split"] = None
+    values["finetune"]["f"] |= {
+        "split": "all",
+        "training": {"early_stopping": {"monitor": "train_loss"}},
+    }
+    read_pipeline(values=values)
+
+
+def test_a_split_without_val_cannot_be_monitored(values):
+    values["preprocess"]["c"]["split"] = "all"
+    values["finetune"]["f"]["split"] = "all"
+    assert "keeps no perturbation for val; expected train_loss" in wrong(values)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [({}, "no source"), ({"path": "x", "simulate": {}}, "path and simulate")],
+)
+def test_a_dataset_has_exactly_one_source(values, source, shown):
+    values["datasets"]["d"] = source
+    assert f"datasets.d has {shown}; expected exactly one of path, download, simulate" in wrong(
+        values
+    )
+
+
+def test_a_cell_type_with_an_underscore_is_refused_with_a_way_out(values):
+    values["datasets"]["d"]["cell_type"] = "H1_ESC"
+    assert "use 'H1-ESC'" in wrong(values)
+
+
+def test_a_run_may_not_have_the_name_of_a_baseline(values):
+    values["finetune"]["no_change"] = values["finetune"].pop("f")
+    assert "finetune.no_change has the name of a baseline" in wrong(values)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(values, name):
+    values["finetune"][name] = values["finetune"].pop("f")
+    assert "finetune" in wrong(values)

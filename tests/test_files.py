@@ -1,0 +1,56 @@
+import os
+
+import pytest
+
+from vcpipe.files import digest, fingerprint, writing
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    out = tmp_path / "made.txt"
+    with writing(out) as partial:
+        partial.write_text("half")
+        assert not out.exists()
+    assert out.read_text() == "half"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path):
+    out = tmp_path / "made.txt"
+    out.write_text("old")
+
+    def fail():
+        with writing(out) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert out.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_replaces_a_folder_as_a_whole(tmp_path):
+    out = tmp_path / "made"
+    for content in ("first", "second"):
+        with writing(out) as partial:
+            partial.mkdir()
+            (partial / content).touch()
+    assert [path.name for path in out.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_fingerprint_follows_content_and_not_time(tmp_path):
+    path = tmp_path / "big.bin"
+    path.write_bytes(bytes(3_000_000))
+    before = fingerprint(path)
+    os.utime(path, (1, 1))
+    assert fingerprint(path) == before
+    with path.open("r+b") as handle:
+        handle.seek(2_999_999)
+        handle.write(b"x")
+    assert fingerprint(path) != before
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
