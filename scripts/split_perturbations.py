@@ -1,0 +1,57 @@
+"""Split the perturbations of a converted screen into train, val and test, and halve its controls.
+
+Whole perturbations go to one set. Methods: simulation (GEARS's split by target gene, the same lists
+for the same seed), no_split (all in train), custom (a TSV with columns condition and set). Half of
+the control cells, drawn with the split's seed within batches, is kept for scoring only. Writes
+
+  --table     condition, set, subgroup (unseen_single, combo_seen0, ..., train, control), num_cells
+  --controls  cell, use (model or scoring)
+  --pickle    the dictionary that GEARS reads: train, val, test -> conditions, ctrl in train
+  --subgroup  test_subgroup and val_subgroup as GEARS pickles them; empty for other methods
+
+  python -m scripts.split_perturbations \\
+      --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
+      --table results/split_perturbations/demo/simulation.tsv \\
+      --controls results/split_perturbations/demo/simulation_controls.tsv \\
+      --pickle results/convert_to_gears/demo/splits/demo_simulation.pkl \\
+      --subgroup results/convert_to_gears/demo/splits/demo_simulation_subgroup.pkl seed=1
+"""
+
+import pickle
+from pathlib import Path
+
+from vcpipe.config.arguments import parse, parser, run
+from vcpipe.config.splits import Split
+from vcpipe.files import writing
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__, Split)
+    made.add_argument("--cells", type=Path, required=True, help="perturb_processed.h5ad")
+    for name in ("table", "controls", "pickle", "subgroup"):
+        made.add_argument(f"--{name}", type=Path, required=True, help="to write, see above")
+    args = parse(made, argv)
+
+    from vcpipe.data import splits
+    from vcpipe.data.screen import open_screen
+
+    screen = open_screen(args.cells)
+    split, subgroups = splits.draw_split(screen, args.config)
+    controls = splits.draw_controls(screen, args.config.seed)
+
+    splits.write_split(args.table, split)
+    splits.write_controls(args.controls, controls)
+    lists = splits.gears_lists(split)
+    # GEARS reads pickles; nothing of ours does.
+    for path, content in (
+        (args.pickle, lists),
+        (args.subgroup, subgroups or {"test_subgroup": {}, "val_subgroup": {}}),
+    ):
+        with writing(path) as partial:
+            partial.write_bytes(pickle.dumps(content))
+    sizes = ", ".join(f"{len(split.conditions(name))} {name}" for name in splits.SETS)
+    print(f"{args.config.method}: {sizes}; {len(controls)} control cells -> {args.table}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -17,12 +17,12 @@ CONDITIONS = ["A+ctrl", "B+ctrl"]
 ABOUT = {"model": "mine", "kind": "model", "dataset": "tiny", "split": "unseen"}
 
 
-@pytest.fixture()
+@pytest.fixture
 def cells(generator) -> dict[str, np.ndarray]:
     return {condition: generator.random((5, 3)).astype(np.float32) for condition in CONDITIONS}
 
 
-@pytest.fixture()
+@pytest.fixture
 def prediction(cells) -> ad.AnnData:
     """What another tool would hand in."""
     obs = pd.DataFrame({"condition": np.repeat(CONDITIONS, 5)}, index=[f"c{i}" for i in range(10)])

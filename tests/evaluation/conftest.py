@@ -24,9 +24,9 @@ class Files:
     controls: Path
 
 
-@pytest.fixture()
+@pytest.fixture
 def simulate(tmp_path):
-    """A function that writes a screen of 16 train and 8 test targets; `effect` 0 is a null screen."""
+    """A function that writes a screen of 16 train and 8 test targets; effect 0 is a null screen."""
 
     def write(effect: float, seed: int = 0, name: str = "screen", change=None) -> Files:
         generator = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from vcpipe.evaluation.baselines.ridge_pca import gene_components
 from vcpipe.evaluation.profiles import TrainingProfiles, training_profiles
 
 
-@pytest.fixture()
+@pytest.fixture
 def training(generator) -> TrainingProfiles:
     genes = np.array([f"G{i}" for i in range(12)])
     control_G = generator.random(12) + 1

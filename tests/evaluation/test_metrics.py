@@ -11,7 +11,7 @@ from vcpipe.config import eval as settings
 from vcpipe.evaluation.metrics import METRICS, Comparison
 
 
-@pytest.fixture()
+@pytest.fixture
 def comparison() -> Comparison:
     """Two perturbations, three genes; the controls of model and scoring differ."""
     return Comparison(

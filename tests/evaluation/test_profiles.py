@@ -17,12 +17,12 @@ from vcpipe.evaluation.profiles import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def files(simulate):
     return simulate(effect=0.3)
 
 
-@pytest.fixture()
+@pytest.fixture
 def opened(files):
     return open_screen(files.cells), read_split(files.split), read_controls(files.controls)
 

@@ -61,13 +61,22 @@ def changed(scores: Scores, **about) -> Scores:
 
 def test_the_schema_is_the_promised_one():
     found = tables.summarise([scores_of("mine", mse=[0.1, 0.3])], CONFIG)
-    assert (
-        found.columns.tolist()
-        == (
-            "model kind dataset split task metric value ci_low ci_high n higher_is_better official "
-            "config_digest data_digest"
-        ).split()
-    )
+    assert found.columns.tolist() == [
+        "model",
+        "kind",
+        "dataset",
+        "split",
+        "task",
+        "metric",
+        "value",
+        "ci_low",
+        "ci_high",
+        "n",
+        "higher_is_better",
+        "official",
+        "config_digest",
+        "data_digest",
+    ]
     row = found.iloc[0]
     assert (row["value"], row["n"], row["task"]) == (pytest.approx(0.2), 2, "perturbation")
     assert not row["higher_is_better"]
@@ -173,7 +182,7 @@ def test_logs_are_named_by_their_run(tmp_path):
         read_logs([path])
 
 
-@pytest.fixture()
+@pytest.fixture
 def summarised(tmp_path, generator):
     """The folder that the script fills from two score folders and one log."""
     scores = [

@@ -63,18 +63,18 @@ def scores_of(model: str, kind: str, generator: np.random.Generator) -> Scores:
     return Scores(table, ad.AnnData(obs=pd.DataFrame(index=names), var=var, layers=layers), about)
 
 
-@pytest.fixture()
+@pytest.fixture
 def scores(generator) -> list[Scores]:
     models = {"scgpt": "model", "train_mean": "baseline", "no_change": "baseline"}
     return [scores_of(model, kind, generator) for model, kind in models.items()]
 
 
-@pytest.fixture()
+@pytest.fixture
 def summary(scores) -> pd.DataFrame:
     return summarise(scores, Summary(num_bootstrap=100))
 
 
-@pytest.fixture()
+@pytest.fixture
 def log(generator) -> pd.DataFrame:
     step = np.arange(1, 301)
     loss = 1 / np.sqrt(step) + 0.05 * generator.random(300)

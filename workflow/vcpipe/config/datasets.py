@@ -15,7 +15,12 @@ class Simulation(Section):
     num_targets: int = Field(40, ge=2, description="perturbed genes")
     num_batches: int = Field(4, ge=1, description="batches, each with its own effect on every gene")
     num_programs: int = Field(
-        12, ge=2, description="gene programs; genes of one program have near effects"
+        8, ge=2, description="gene programs; genes of one program have near effects"
+    )
+    program_variation: float = Field(
+        0.5,
+        ge=0,
+        description="standard deviation of a program's log activity from cell to cell",
     )
     control_fraction: float = Field(0.17, gt=0, lt=1, description="share of control cells")
     null_fraction: float = Field(
@@ -27,6 +32,9 @@ class Simulation(Section):
     effect_size: float = Field(
         1.0, ge=0, description="typical |log2 fold change| of a direct downstream gene"
     )
+    downstream_genes: int = Field(
+        40, ge=2, description="direct downstream genes of a target; half are of its own program"
+    )
     batch_strength: float = Field(
         0.15, ge=0, description="standard deviation of the log batch effect"
     )
@@ -35,6 +43,33 @@ class Simulation(Section):
         0.15, gt=0, description="negative-binomial overdispersion: variance = mean + this x mean^2"
     )
     seed: int = Field(7, ge=0, description="decides everything that is drawn")
+
+    @model_validator(mode="after")
+    def _large_enough(self):
+        program_size = self.num_genes // self.num_programs
+        # Half of them are of the target's program, which must hold as many again to choose from.
+        if self.downstream_genes >= program_size:
+            raise ValueError(
+                f"downstream_genes is {self.downstream_genes}; expected fewer than the "
+                f"{program_size} genes of a program (num_genes {self.num_genes} / num_programs "
+                f"{self.num_programs}); lower downstream_genes or num_programs, or raise num_genes"
+            )
+        # Only the better-expressed third is perturbed, so that a knock-down can be measured.
+        most = self.num_programs * (program_size // 3)
+        if self.num_targets > most:
+            raise ValueError(
+                f"num_targets is {self.num_targets}; expected at most {most}, the better-expressed "
+                f"third of num_genes {self.num_genes}; lower num_targets or raise num_genes"
+            )
+        controls = round(self.control_fraction * self.num_cells)
+        if controls < 10 or self.num_cells - controls < 10 * self.num_targets:
+            raise ValueError(
+                f"num_cells is {self.num_cells}: {controls} controls and "
+                f"{self.num_cells - controls} cells of {self.num_targets} targets; expected "
+                "at least 10 controls and 10 cells a target; raise num_cells or change "
+                "control_fraction"
+            )
+        return self
 
 
 class Download(Section):

@@ -194,7 +194,8 @@ def _gene_names(var: pd.DataFrame, name: str, key: str | None) -> np.ndarray:
     if len(missing):
         raise InputError(
             f"Dataset {name!r} has {len(missing)} genes without a name, "
-            f"first {var.index[missing[0]]!r}; name them, or set datasets.{name}.gene_name_key to a var column that is complete."
+            f"first {var.index[missing[0]]!r}; name them, "
+            f"or set datasets.{name}.gene_name_key to a var column that is complete."
         )
     return names.to_numpy(dtype=str)
 

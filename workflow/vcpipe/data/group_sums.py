@@ -42,7 +42,7 @@ def add_cells(total: GroupSums, values_CG: sp.csr_matrix, group_C: np.ndarray) -
     # bit, and a sparse product takes five times as long.
     np.add.at(total.sums_KG.reshape(-1), place, values)
     np.add.at(total.squares_KG.reshape(-1), place, values * values)
-    np.add.at(total.nonzero_KG.reshape(-1), place, values != 0)
+    np.add.at(total.nonzero_KG.reshape(-1), place[values != 0], 1)
 
 
 def variance_KG(total: GroupSums) -> np.ndarray:

@@ -141,8 +141,7 @@ def check_comparable(abouts: list[dict]) -> None:
                 raise InputError(
                     f"{model} and {same_split['model']} were scored differently on {dataset}, "
                     f"split {split} ({key} is {about[key]} and {same_split[key]}); "
-                    "expected the same. "
-                    "Rerun score_perturbations with one setting."
+                    "expected the same. Rerun score_perturbations with one setting."
                 )
 
 

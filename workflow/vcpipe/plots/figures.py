@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, safe for all kinds of colour blindness.
@@ -32,7 +33,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "figure.titlesize": 12,
+    "figure.titlesize": 11,
     "legend.frameon": False,
     "savefig.dpi": 150,
     # Without a salt, ids inside an SVG differ from run to run.
@@ -46,14 +47,43 @@ def drawing():
 
 
 def panels(num_panels: int, width: float, height: float, num_columns: int = 4):
-    """A figure and its axes in rows of at most `num_columns`, panels of this size in inches."""
-    columns = min(num_panels, num_columns)
-    rows = -(-num_panels // columns)
-    figure = Figure(figsize=(width * columns + 0.4, height * rows + 0.5), layout="constrained")
+    """A figure and its axes in even rows of at most `num_columns`, of this size in inches."""
+    rows = -(-num_panels // num_columns)
+    columns = -(-num_panels // rows)
+    # A single panel must leave room for the title above it.
+    size = (max(width * columns + 0.4, 6.5), height * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[num_panels:]:
         unused.set_visible(False)
     return figure, list(axes[:num_panels])
+
+
+def label_models(ax, models: pd.DataFrame) -> None:
+    """A row for each model, from the top; names (models in bold) stand left of the first panel."""
+    named = ax.get_subplotspec().is_first_col()
+    ax.set_yticks(range(len(models)), models["model"] if named else [""] * len(models))
+    for label, kind in zip(ax.get_yticklabels(), models["kind"], strict=True):
+        label.set_fontweight("bold" if kind == "model" else "normal")
+    ax.set_ylim(len(models) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.locator_params(axis="x", nbins=4)
+    ax.grid(axis="x", color=LIGHT_GREY, linewidth=0.5)
+
+
+def write_undefined(ax, row: int, colour: str) -> None:
+    """Say that a model has no value, where its value would stand."""
+    ax.text(
+        0.5,
+        row,
+        "undefined",
+        transform=ax.get_yaxis_transform(),
+        ha="center",
+        va="center",
+        fontsize=8,
+        style="italic",
+        color=colour,
+    )
 
 
 def arrow(higher_is_better: bool) -> str:

@@ -9,28 +9,30 @@ from vcpipe.evaluation.scoring import Scores
 from vcpipe.plots.figures import (
     KIND_COLOURS,
     LABELS,
-    LIGHT_GREY,
     arrow,
     drawing,
+    label_models,
     panels,
+    write_undefined,
 )
 
 
 def per_perturbation_scores(scores: list[Scores], place: str) -> Figure:
     """Each dot is a perturbation, each bar a model's mean; models stand above baselines."""
     scores = sorted(scores, key=lambda each: (each.about["kind"] != "model", each.about["model"]))
+    models = pd.DataFrame([each.about for each in scores])[["model", "kind"]]
     present = set(scores[0].per_perturbation["metric"])
     metrics = [name for name in METRICS if name in present]
     with drawing():
         figure, axes = panels(len(metrics), width=2.5, height=0.8 + 0.34 * len(scores))
-        for position, (ax, metric) in enumerate(zip(axes, metrics, strict=True)):
+        for ax, metric in zip(axes, metrics, strict=True):
             for row, each in enumerate(scores):
                 _draw_strip(ax, row, each, metric)
-            _label_rows(ax, scores, named=position % 4 == 0)
+            label_models(ax, models)
             ax.set_title(LABELS[metric], fontsize=9)
             ax.set_xlabel(f"{metric} {arrow(METRICS[metric].higher_is_better)}")
         count = scores[0].about["num_perturbations"]
-        figure.suptitle(f"Scores of {count} perturbations — {place}")
+        figure.suptitle(f"Scores of {count} perturbations\n{place}")
     return figure
 
 
@@ -39,17 +41,7 @@ def _draw_strip(ax, row: int, scores: Scores, metric: str) -> None:
     value = table.loc[table["metric"] == metric, "value"].dropna()
     colour = KIND_COLOURS[scores.about["kind"]]
     if value.empty:
-        ax.text(
-            0.5,
-            row,
-            "undefined",
-            transform=ax.get_yaxis_transform(),
-            ha="center",
-            va="center",
-            fontsize=8,
-            style="italic",
-            color=colour,
-        )
+        write_undefined(ax, row, colour)
         return
     ax.scatter(
         value, row + _spread(value), s=9, color=colour, alpha=0.45, linewidth=0, rasterized=True
@@ -61,15 +53,3 @@ def _spread(value: pd.Series) -> np.ndarray:
     """Offsets within a strip by rank, evenly and always the same (golden-ratio sequence)."""
     rank = value.rank(method="first").to_numpy()
     return ((rank * 0.618034) % 1 - 0.5) * 0.5
-
-
-def _label_rows(ax, scores: list[Scores], named: bool) -> None:
-    names = [each.about["model"] for each in scores]
-    ax.set_yticks(range(len(scores)), names if named else [""] * len(scores))
-    if named:
-        for label, each in zip(ax.get_yticklabels(), scores, strict=True):
-            label.set_fontweight("bold" if each.about["kind"] == "model" else "normal")
-    ax.set_ylim(len(scores) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=4)
-    ax.grid(axis="x", color=LIGHT_GREY, linewidth=0.5)

@@ -20,8 +20,11 @@ def predicted_against_measured(scores: list[Scores], place: str) -> Figure:
             _draw_model(ax, predicted, measured, is_de, limit)
             ax.set_title(_title(each.about))
         axes[0].legend(loc="upper left", fontsize=8, handletextpad=0.1, borderaxespad=0.1)
-        figure.suptitle(f"Predicted and measured change of each gene — {place}")
-        figure.supxlabel("Measured Δ from control (log1p)", fontsize=9)
+        figure.suptitle(f"Predicted and measured change of each gene\n{place}")
+        figure.supxlabel(
+            "Measured Δ from control (log1p); predictions beyond the frame stand on its edge",
+            fontsize=9,
+        )
         figure.supylabel("Predicted Δ from control (log1p)", fontsize=9)
     return figure
 

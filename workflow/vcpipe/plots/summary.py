@@ -11,10 +11,11 @@ from vcpipe.plots.figures import (
     KIND_COLOURS,
     KIND_MARKERS,
     LABELS,
-    LIGHT_GREY,
     arrow,
     drawing,
+    label_models,
     panels,
+    write_undefined,
 )
 
 
@@ -26,14 +27,13 @@ def summary_chart(summary: pd.DataFrame, place: str) -> Figure:
     )
     with drawing():
         figure, axes = panels(len(metrics), width=2.5, height=0.9 + 0.3 * len(models))
-        for position, (ax, metric) in enumerate(zip(axes, metrics, strict=True)):
+        for ax, metric in zip(axes, metrics, strict=True):
             rows = summary[summary["metric"] == metric].set_index("model").loc[models["model"]]
             _draw_metric(ax, rows)
-            names = models["model"] if position % 4 == 0 else [""] * len(models)
-            ax.set_yticks(range(len(models)), names)
+            label_models(ax, models)
             ax.set_title(LABELS[metric], fontsize=9)
             ax.set_xlabel(f"{metric} {arrow(METRICS[metric].higher_is_better)}")
-        figure.suptitle(f"Mean over perturbations with intervals — {place}")
+        figure.suptitle(f"Mean over perturbations, with bootstrap intervals\n{place}")
         figure.legend(handles=_legend(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
@@ -42,17 +42,7 @@ def _draw_metric(ax, rows: pd.DataFrame) -> None:
     for position, row in enumerate(rows.itertuples()):
         colour = KIND_COLOURS[row.kind]
         if np.isnan(row.value):
-            ax.text(
-                0.5,
-                position,
-                "undefined",
-                transform=ax.get_yaxis_transform(),
-                ha="center",
-                va="center",
-                fontsize=8,
-                style="italic",
-                color=colour,
-            )
+            write_undefined(ax, position, colour)
             continue
         ax.plot([row.ci_low, row.ci_high], [position] * 2, color=colour, linewidth=1.6)
         ax.plot(row.value, position, marker=KIND_MARKERS[row.kind], color=colour, markersize=6)
@@ -60,10 +50,6 @@ def _draw_metric(ax, rows: pd.DataFrame) -> None:
     if len(baselines):
         best = baselines.max() if rows["higher_is_better"].iloc[0] else baselines.min()
         ax.axvline(best, color=GREY, linewidth=0.9, linestyle="--", zorder=0)
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
-    ax.locator_params(axis="x", nbins=4)
-    ax.grid(axis="x", color=LIGHT_GREY, linewidth=0.5)
 
 
 def _legend() -> list[Line2D]:

@@ -41,6 +41,15 @@ def _draw_run(ax, log: pd.DataFrame) -> None:
             label="validation",
         )
         best = val.loc[val["val_loss"].idxmin()]
-        ax.axvline(best["step"], color=VERMILLION, linewidth=0.8, linestyle=":", zorder=0)
+        ax.plot(
+            best["step"],
+            best["val_loss"],
+            color=VERMILLION,
+            marker="o",
+            markersize=8,
+            markerfacecolor="none",
+            linestyle="none",
+            label=f"lowest: {best['val_loss']:.3g}",
+        )
     ax.grid(axis="y", color=LIGHT_GREY, linewidth=0.5)
     ax.legend(fontsize=8)

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from vcpipe.config.finetune import Perturbation
+from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
+from vcpipe.data.vocabulary import build_vocabulary
+from vcpipe.errors import InputError
+
+SPECIAL = ["<pad>", "<cls>", "<eoc>"]
+
+
+@pytest.fixture()
+def make(screen):
+    def batches(genes=None, cells=None, controls=None, **settings) -> PerturbationBatches:
+        known = known_genes(screen, build_vocabulary(screen.genes if genes is None else genes, SPECIAL))
+        if controls is None:
+            controls = np.flatnonzero(screen.condition == "ctrl")
+        if cells is None:
+            cells = np.arange(len(screen.cells))
+        return PerturbationBatches(screen, known, cells, controls, Perturbation(**settings), 0)
+
+    return batches
+
+
+def test_the_flag_stands_at_the_perturbed_gene_and_nowhere_else(make, screen, generator):
+    batches = make()
+    batch = batches.batch(np.arange(len(batches)), generator)
+    for row, condition in enumerate(batches.condition):
+        expected = (screen.genes == condition.removesuffix("+ctrl")).astype(int)
+        assert np.array_equal(batch["flags"][row], expected)
+
+
+def test_perturbed_values_are_those_of_the_cell(make, screen, generator):
+    batches = make()
+    batch = batches.batch(np.array([50, 3]), generator)
+    assert np.array_equal(batch["perturbed"], screen.values(np.array([50, 3])).toarray())
+
+
+def test_partners_are_controls_of_the_same_batch(make, screen, generator):
+    batches = make()
+    values = {row.tobytes(): i for i, row in enumerate(screen.values(slice(None)).toarray())}
+    batch = batches.batch(np.arange(40, 100), generator)
+    for row, control in zip(range(40, 100), batch["control"], strict=True):
+        partner = values[control.tobytes()]
+        assert screen.condition[partner] == "ctrl"
+        assert screen.batch[partner] == screen.batch[row]
+
+
+def test_a_control_cell_stands_beside_itself(make, generator):
+    batch = make().batch(np.arange(10), generator)
+    assert np.array_equal(batch["control"], batch["perturbed"])
+
+
+def test_partners_are_drawn_anew_unless_told_otherwise(make):
+    cells = np.arange(40, 100)
+    first, second = np.random.default_rng(1), np.random.default_rng(2)
+    redrawn, fixed = make(), make(redraw_controls=False)
+    assert not np.array_equal(
+        redrawn.batch(cells, first)["control"], redrawn.batch(cells, second)["control"]
+    )
+    assert np.array_equal(fixed.batch(cells, first)["control"], fixed.batch(cells, second)["control"])
+
+
+def test_the_batchs_targets_are_always_among_the_sampled_genes(make, generator):
+    batches = make(max_seq_len=8)
+    for _ in range(20):
+        batch = batches.batch(np.arange(30, 120), generator)
+        assert batch["genes"].shape == (8,)
+        assert (batch["flags"].sum(axis=1) == (batches.condition[30:120] != "ctrl")).all()
+
+
+def test_by_chance_most_flags_are_lost(make, generator):
+    batches = make(max_seq_len=8, always_sample_targets=False)
+    seen = [batches.batch(np.arange(40, 120), generator)["flags"].sum() for _ in range(20)]
+    assert np.mean(seen) / 80 == pytest.approx(8 / 30, abs=0.12)
+
+
+def test_all_cells_of_a_batch_share_their_genes_and_values_stay_with_them(make, screen, generator):
+    batches = make(max_seq_len=8)
+    batch = batches.batch(np.array([60]), generator)
+    names = np.array(sorted(screen.genes))[batch["genes"]]
+    columns = [screen.genes.tolist().index(name) for name in names]
+    assert np.array_equal(batch["perturbed"], screen.values(np.array([60])).toarray()[:, columns])
+
+
+def test_genes_unknown_to_the_model_are_not_shown_to_it(make, generator):
+    batches = make(genes=[f"GENE{i:02d}" for i in range(20)])
+    batch = batches.batch(np.arange(5), generator)
+    assert batch["genes"].shape == (20,)
+    assert batches.unusable == ["GENE23+ctrl"]
+    assert "GENE23+ctrl" not in batches.condition
+
+
+def test_a_model_that_knows_no_target_is_an_error(make, screen):
+    with pytest.raises(InputError, match="No cell is left to learn from"):
+        make(genes=["GENE00", "GENE01"], cells=np.flatnonzero(screen.condition != "ctrl"))
+
+
+def test_a_batch_without_controls_is_an_error_with_a_way_out(make, screen):
+    only_b0 = np.flatnonzero((screen.condition == "ctrl") & (screen.batch == "b0"))
+    with pytest.raises(InputError, match=r"Batch b1 .* no control cells.*within_batch: false"):
+        make(controls=only_b0)
+    make(controls=only_b0, within_batch=False)

@@ -1,0 +1,269 @@
+"""Which perturbations a model may learn from: train, val, test, and the two halves of the controls.
+
+`simulation` is GEARS's split by target gene (cell-gears 0.1.2), to the last draw.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vcpipe.config.splits import Split
+from vcpipe.data.conditions import condition_of
+from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
+from vcpipe.errors import InputError, listed
+from vcpipe.files import existing, writing
+
+SETS = ("train", "val", "test")
+USES = ("model", "scoring")
+
+Subgroups = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """The set and the subgroup of every condition, the control included."""
+
+    sets: dict[str, str]  # condition -> train, val, test
+    subgroup: dict[str, str]  # condition -> unseen_single, combo_seen0, ..., train, control
+    num_cells: dict[str, int]
+
+    def conditions(self, set_name: str) -> list[str]:
+        """The perturbations of a set, without the control."""
+        return [one for one, its in self.sets.items() if its == set_name and one != CONTROL]
+
+
+def draw_split(screen: Screen, split: Split) -> tuple[SplitTable, dict[str, Subgroups]]:
+    """Draw or read a split of the screen's perturbations; also GEARS's subgroup dictionaries."""
+    conditions = list(pd.unique(screen.condition))
+    perturbations = [one for one in conditions if one != CONTROL]
+    subgroups = {}
+    if split.method == "simulation":
+        sets, subgroups = simulation(
+            perturbations, split.train_gene_set_size, split.combo_seen2_train_fraction, split.seed
+        )
+    elif split.method == "no_split":
+        sets = {"train": perturbations, "val": [], "test": []}
+    else:
+        sets = read_custom(Path(split.path), perturbations)
+    set_of = {one: name for name, members in sets.items() for one in members} | {CONTROL: "train"}
+    sizes = pd.Series(screen.condition).value_counts()
+    table = SplitTable(
+        sets={one: set_of[one] for one in conditions},
+        subgroup={one: _subgroup(one, set_of[one], sets["train"]) for one in conditions},
+        num_cells={one: int(sizes[one]) for one in conditions},
+    )
+    named = {one: group for part in subgroups.values() for group in part for one in part[group]}
+    table.subgroup.update(named)
+    return table, subgroups
+
+
+def simulation(
+    perturbations: list[str], train_gene_set_size: float, combo_seen2_fraction: float, seed: int
+) -> tuple[dict[str, list[str]], dict[str, Subgroups]]:
+    """GEARS's simulation split: a share of target genes is never seen; a tenth of the rest is val.
+
+    Every set gets at least one perturbation or there is an error; GEARS fails later, without val.
+    """
+    seen, test, test_subgroup = _by_gene(
+        perturbations, train_gene_set_size, combo_seen2_fraction, seed
+    )
+    train, val, val_subgroup = _by_gene(seen, 0.9, 0.9, seed)
+    sets = {"train": train, "val": val, "test": test}
+    empty = [name for name, members in sets.items() if not members]
+    if empty:
+        genes = _genes_of(perturbations)
+        raise InputError(
+            f"The split leaves {' and '.join(empty)} empty: {len(genes)} target genes "
+            f"({listed(genes)}), train_gene_set_size {train_gene_set_size}; expected at least one "
+            "perturbation in each of train, val, test, which needs 3 target genes. Raise "
+            "train_gene_set_size, or use method no_split or custom."
+        )
+    return sets, {"test_subgroup": test_subgroup, "val_subgroup": val_subgroup}
+
+
+def _by_gene(
+    perturbations: list[str], gene_fraction: float, combo_fraction: float, seed: int
+) -> tuple[list[str], list[str], Subgroups]:
+    """One step of GEARS's get_simulation_split: seen perturbations, unseen ones, and their kinds."""
+    genes = _genes_of(perturbations)
+    # RandomState gives the numbers of numpy's global generator that GEARS seeds, without touching it.
+    drawn = np.random.RandomState(seed).choice(
+        genes, int(len(genes) * gene_fraction), replace=False
+    )
+    seen = set(drawn.tolist())
+    singles = [one for one in perturbations if len(perturbed_genes(one)) == 1]
+    combos = [one for one in perturbations if len(perturbed_genes(one)) == 2]
+    num_seen = {one: len(seen & set(perturbed_genes(one))) for one in perturbations}
+
+    both_seen = sorted(one for one in combos if num_seen[one] == 2)
+    kept = np.random.RandomState(seed).choice(
+        both_seen, int(len(both_seen) * combo_fraction), replace=False
+    )
+    subgroup = {
+        "combo_seen0": [one for one in combos if num_seen[one] == 0],
+        "combo_seen1": [one for one in combos if num_seen[one] == 1],
+        "combo_seen2": sorted(set(both_seen) - set(kept.tolist())),
+        "unseen_single": [one for one in singles if num_seen[one] == 0],
+    }
+    train = [one for one in singles if num_seen[one] == 1] + kept.tolist()
+    # GEARS's order: val is drawn from train as it is listed here.
+    order = ("combo_seen1", "combo_seen2", "unseen_single", "combo_seen0")
+    return train, [one for group in order for one in subgroup[group]], subgroup
+
+
+def _genes_of(perturbations: Iterable[str]) -> list[str]:
+    return sorted({gene for one in perturbations for gene in perturbed_genes(one)})
+
+
+def _subgroup(condition: str, set_name: str, train: list[str]) -> str:
+    """How many of a held-out condition's genes the training perturbations have."""
+    if condition == CONTROL:
+        return "control"
+    if set_name == "train":
+        return "train"
+    genes = perturbed_genes(condition)
+    num_seen = len(set(genes) & set(_genes_of(train)))
+    if len(genes) == 2:
+        return f"combo_seen{num_seen}"
+    return "seen_single" if num_seen else "unseen_single"
+
+
+def read_custom(path: Path, perturbations: list[str]) -> dict[str, list[str]]:
+    """Read a table of condition and set that names each perturbation of the screen once."""
+    table = _read_tsv(path, ["condition", "set"], "a split table with columns condition, set")
+    wrong = sorted(set(table["set"]) - set(SETS))
+    if wrong:
+        raise InputError(f"{path} has the sets {listed(wrong)}; expected {', '.join(SETS)}.")
+    table["name"] = [condition_of(label, CONTROL) for label in table["condition"]]
+    if (table["set"][table["name"] == CONTROL] != "train").any():
+        raise InputError(
+            f"{path} puts {CONTROL} into val or test; leave it out: controls are always in train, "
+            "and half of them are kept for scoring."
+        )
+    table = table[table["name"] != CONTROL]
+    repeated = table[table["name"].duplicated(keep=False)].sort_values("name")
+    if len(repeated):
+        shown = [
+            f"{one} ({its})" for one, its in zip(repeated.condition, repeated.set, strict=True)
+        ]
+        raise InputError(
+            f"{path} names a perturbation more than once: {listed(shown)}; give each one line "
+            "(A+B and B+A are the same)."
+        )
+    unknown = sorted(set(table["name"]) - set(perturbations))
+    missing = sorted(set(perturbations) - set(table["name"]))
+    if unknown or missing:
+        parts = [f"names {listed(unknown)}, which the screen lacks"] if unknown else []
+        parts += [f"lacks {listed(missing)} of the screen"] if missing else []
+        raise InputError(
+            f"{path} {' and '.join(parts)}; expected one line for each of its "
+            f"{len(perturbations)} perturbations."
+        )
+    if "train" not in set(table["set"]):
+        raise InputError(f"{path} puts no perturbation into train; expected at least one.")
+    set_of = dict(zip(table["name"], table["set"], strict=True))
+    return {name: [one for one in perturbations if set_of[one] == name] for name in SETS}
+
+
+def draw_controls(screen: Screen, seed: int) -> dict[str, str]:
+    """Keep half of the control cells for scoring: cell -> model or scoring, sorted by cell.
+
+    Cells take turns in a drawn order within each batch, so halves of batches differ by one cell at
+    most. Models and scores that share control cells share their noise, which looks like skill.
+    """
+    rows = rows_of(screen, [CONTROL])
+    if len(rows) < 2:
+        raise InputError(
+            f"{screen.path} has {len(rows)} control cells; expected at least 2, half of them are "
+            "for models and half for scoring."
+        )
+    rows = rows[np.argsort(screen.cells[rows])]
+    drawn = np.random.default_rng(seed).random(len(rows))
+    order = np.lexsort((drawn, screen.batch[rows], screen.cell_type[rows]))
+    use = np.empty(len(rows), dtype=object)
+    use[order] = [USES[turn % 2] for turn in range(len(rows))]
+    return dict(zip(screen.cells[rows].tolist(), use, strict=True))
+
+
+def rows_of(screen: Screen, conditions: Iterable[str]) -> np.ndarray:
+    """Rows of all cells of some conditions, in row order."""
+    conditions = list(conditions)
+    unknown = sorted(set(conditions) - set(screen.condition))
+    if unknown:
+        raise InputError(f"{screen.path} has no cells of {listed(unknown)}; was it made anew?")
+    return np.flatnonzero(np.isin(screen.condition, conditions))
+
+
+def control_rows(screen: Screen, controls: dict[str, str], use: str) -> np.ndarray:
+    """Rows of the control cells of one use ("model" or "scoring"), in row order."""
+    assert use in USES
+    rows = rows_of(screen, [CONTROL])
+    if set(screen.cells[rows]) != set(controls):
+        raise InputError(
+            f"The table of controls names {len(controls)} cells, which are not the {len(rows)} "
+            f"control cells of {screen.path}; rerun split_perturbations."
+        )
+    return rows[[controls[cell] == use for cell in screen.cells[rows]]]
+
+
+def training_rows(screen: Screen, split: SplitTable, controls: dict[str, str]) -> np.ndarray:
+    """Rows that a model may learn from: perturbed cells of train, and the model's controls."""
+    unsplit = sorted(set(screen.condition) - set(split.sets))
+    if unsplit:
+        raise InputError(
+            f"{screen.path} has {listed(unsplit)}, which the split lacks; rerun split_perturbations."
+        )
+    perturbed = rows_of(screen, split.conditions("train"))
+    return np.sort(np.concatenate([perturbed, control_rows(screen, controls, "model")]))
+
+
+def gears_lists(split: SplitTable) -> dict[str, list[str]]:
+    """The dictionary that GEARS pickles: the conditions of each set, "ctrl" in train."""
+    return {name: [one for one, its in split.sets.items() if its == name] for name in SETS}
+
+
+def write_split(path: Path, split: SplitTable) -> None:
+    columns = {"set": split.sets, "subgroup": split.subgroup, "num_cells": split.num_cells}
+    table = pd.DataFrame(columns).rename_axis("condition").sort_index()
+    with writing(path) as partial:
+        table.to_csv(partial, sep="\t")
+
+
+def read_split(path: Path) -> SplitTable:
+    table = _read_tsv(
+        path,
+        ["condition", "set", "subgroup", "num_cells"],
+        "the split table that split_perturbations writes",
+    ).set_index("condition")
+    sizes = {one: int(count) for one, count in table["num_cells"].items()}
+    return SplitTable(table["set"].to_dict(), table["subgroup"].to_dict(), sizes)
+
+
+def write_controls(path: Path, controls: dict[str, str]) -> None:
+    table = pd.DataFrame({"cell": list(controls), "use": list(controls.values())})
+    with writing(path) as partial:
+        table.to_csv(partial, sep="\t", index=False)
+
+
+def read_controls(path: Path) -> dict[str, str]:
+    """Read cell -> model or scoring."""
+    table = _read_tsv(path, ["cell", "use"], "the controls that split_perturbations writes")
+    return dict(zip(table["cell"], table["use"], strict=True))
+
+
+def _read_tsv(path: Path, columns: list[str], what: str) -> pd.DataFrame:
+    try:
+        # "NA" is a sodium channel or a cell's name before it is a missing value.
+        table = pd.read_csv(existing(path, what), sep="\t", dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no TSV ({error}); expected {what}.") from error
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError(
+            f"{path} has no column {listed(missing)}; its columns are {listed(table.columns)}. "
+            f"Expected {what}, separated by tabs."
+        )
+    return table
