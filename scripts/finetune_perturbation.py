@@ -28,8 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     add_training_arguments(made)
     args = parse(made, argv)
 
+    from vcpipe.data.model_cells import model_rows
     from vcpipe.data.screen import open_screen
-    from vcpipe.data.splits import model_rows, read_controls, read_split
+    from vcpipe.data.splits import read_controls, read_split
     from vcpipe.provenance import code
     from vcpipe.training.checkpoints import read_folder
     from vcpipe.training.distributed import joined

@@ -37,12 +37,12 @@ def main(argv: list[str] | None = None) -> None:
     split, controls = read_split(args.split), read_controls(args.controls)
     if args.model.is_dir():
         from vcpipe.training.prediction import predictions
+
+        cells, about = predictions(screen, split, controls, args.model, args.config, args.devices)
     else:
         from vcpipe.evaluation.prediction import predictions
 
-    cells, about = predictions(
-        screen, split, controls, args.model, args.config, devices=args.devices
-    )
+        cells, about = predictions(screen, split, controls, args.model, args.config)
     about |= {"model": args.name, "dataset": screen.name, "split": args.split.stem}
     write_predictions(args.out, cells, screen.genes, about)
     print(f"wrote {args.out}", *about["notes"], sep="\n")

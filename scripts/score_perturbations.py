@@ -31,14 +31,15 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
+    from vcpipe.data.model_cells import evaluated_conditions
     from vcpipe.data.predictions import open_predictions
     from vcpipe.data.screen import open_screen
     from vcpipe.data.splits import read_controls, read_split
-    from vcpipe.evaluation.scoring import evaluated_conditions, score, write_scores
+    from vcpipe.evaluation.scoring import score, write_scores
 
     screen = open_screen(args.cells)
     split = read_split(args.split)
-    conditions = evaluated_conditions(split)["condition"].tolist()
+    conditions = list(evaluated_conditions(split))
     predictions = open_predictions(args.predictions, screen.genes, conditions)
     scores = score(screen, predictions, split, read_controls(args.controls), args.config)
     write_scores(args.out, scores)

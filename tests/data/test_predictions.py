@@ -117,7 +117,7 @@ def test_values_that_cannot_be_log_expression_are_refused(prediction, tmp_path, 
 
 def test_counts_are_refused(prediction, tmp_path):
     prediction.X = np.random.default_rng(0).poisson(2, prediction.shape).astype(np.float32)
-    assert "all whole numbers" in refusal(prediction, tmp_path / "mine.h5ad")
+    assert "whole numbers only" in refusal(prediction, tmp_path / "mine.h5ad")
 
 
 def test_predictions_say_who_made_them(prediction, tmp_path):

@@ -85,5 +85,5 @@ def test_both_genes_of_a_combination_are_targets():
 
 def test_a_condition_that_the_screen_lacks_is_named(opened):
     screen, split, controls = opened
-    with pytest.raises(InputError, match=r"no cell of NOWHERE\+ctrl"):
+    with pytest.raises(InputError, match=r"no cells of NOWHERE\+ctrl"):
         measured_profiles(screen, split, controls, ["NOWHERE+ctrl"])

@@ -9,12 +9,13 @@ import pytest
 
 from scripts import fit_baseline, score_perturbations
 from vcpipe.config.eval import Scoring
+from vcpipe.data.model_cells import evaluated_conditions
 from vcpipe.data.predictions import open_predictions, write_predictions
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import read_controls, read_split
 from vcpipe.errors import InputError
 from vcpipe.evaluation.baselines import BASELINES, open_baseline
-from vcpipe.evaluation.scoring import evaluated_conditions, read_scores, score, write_scores
+from vcpipe.evaluation.scoring import read_scores, score, write_scores
 
 ABOUT = {"kind": "model", "dataset": "tiny", "split": "unseen", "config_digest": "c1"}
 
@@ -33,7 +34,7 @@ def scored(files, predict, tmp_path, model="mine", config=None):
     """Write what `predict(condition)` gives for each evaluated condition, and score it."""
     screen = open_screen(files.cells)
     split, controls = read_split(files.split), read_controls(files.controls)
-    conditions = evaluated_conditions(split)["condition"].tolist()
+    conditions = list(evaluated_conditions(split))
     path = tmp_path / f"{model}.h5ad"
     cells = ((condition, predict(condition)) for condition in conditions)
     write_predictions(path, cells, screen.genes, {**ABOUT, "model": model})
@@ -143,7 +144,7 @@ def test_predictions_from_other_data_are_refused(simulate, tmp_path):
     files = simulate(effect=0.3)
     screen = open_screen(files.cells)
     split = read_split(files.split)
-    conditions = evaluated_conditions(split)["condition"].tolist()
+    conditions = list(evaluated_conditions(split))
     cells = ((condition, truth(files, condition)) for condition in conditions)
     about = {**ABOUT, "model": "mine", "data_digest": "other"}
     write_predictions(tmp_path / "mine.h5ad", cells, screen.genes, about)

@@ -1,7 +1,7 @@
 """A perturbation screen with known truth: counts that follow from a sparse regulatory network.
 
-Genes belong to programs. In every cell a program's activity moves its genes up and down together, so
-that unperturbed cells show which genes are near. Regulators of one program share most of their
+Genes belong to programs. In every cell a program's activity moves its genes up and down together,
+so that unperturbed cells show which genes are near. Regulators of one program share most of their
 downstream genes, so that near targets have near effects.
 """
 
@@ -41,7 +41,7 @@ LARGEST = 3.0  # log2 change that sums of effects approach; few knock-downs move
 
 @dataclass(frozen=True)
 class Network:
-    """Who regulates whom; a weight is the log2 change of a gene per log2 change of its regulator."""
+    """Who regulates whom; weights are log2 changes of a gene per log2 change of its regulator."""
 
     genes: np.ndarray  # str
     program_G: np.ndarray
@@ -250,7 +250,7 @@ def draw_cells(
 def true_changes(
     config: Simulation, network: Network, response_TG: np.ndarray, guides: pd.DataFrame
 ) -> ad.AnnData:
-    """True log2 fold changes of mean expression, over a target's guides, which have equal shares."""
+    """True log2 fold changes of the mean over a target's guides, which have equal shares."""
     log2fc_TG = np.empty_like(response_TG)
     for target in range(config.num_targets):
         change = guides.loc[guides["target"] == target, "target_change"].to_numpy()

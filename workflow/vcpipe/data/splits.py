@@ -49,15 +49,12 @@ def draw_split(screen: Screen, split: Split) -> tuple[SplitTable, dict[str, Subg
     else:
         sets = read_custom(Path(split.path), perturbations)
     set_of = {one: name for name, members in sets.items() for one in members} | {CONTROL: "train"}
+    subgroup = {one: _subgroup(one, set_of[one], sets["train"]) for one in conditions}
+    # GEARS counts genes of val as seen by test.
+    subgroup |= {one: kind for part in subgroups.values() for kind in part for one in part[kind]}
     sizes = pd.Series(screen.condition).value_counts()
-    table = SplitTable(
-        sets={one: set_of[one] for one in conditions},
-        subgroup={one: _subgroup(one, set_of[one], sets["train"]) for one in conditions},
-        num_cells={one: int(sizes[one]) for one in conditions},
-    )
-    named = {one: group for part in subgroups.values() for group in part for one in part[group]}
-    table.subgroup.update(named)
-    return table, subgroups
+    num_cells = {one: int(sizes[one]) for one in conditions}
+    return SplitTable({one: set_of[one] for one in conditions}, subgroup, num_cells), subgroups
 
 
 def simulation(
@@ -87,9 +84,9 @@ def simulation(
 def _by_gene(
     perturbations: list[str], gene_fraction: float, combo_fraction: float, seed: int
 ) -> tuple[list[str], list[str], Subgroups]:
-    """One step of GEARS's get_simulation_split: seen perturbations, unseen ones, and their kinds."""
+    """GEARS's get_simulation_split: perturbations of drawn genes, the others, and their kinds."""
     genes = _genes_of(perturbations)
-    # RandomState gives the numbers of numpy's global generator that GEARS seeds, without touching it.
+    # RandomState draws what GEARS draws from numpy's global generator, without touching that.
     drawn = np.random.RandomState(seed).choice(
         genes, int(len(genes) * gene_fraction), replace=False
     )
@@ -214,7 +211,8 @@ def training_rows(screen: Screen, split: SplitTable, controls: dict[str, str]) -
     unsplit = sorted(set(screen.condition) - set(split.sets))
     if unsplit:
         raise InputError(
-            f"{screen.path} has {listed(unsplit)}, which the split lacks; rerun split_perturbations."
+            f"{screen.path} has {listed(unsplit)}, which the split lacks; "
+            "rerun split_perturbations."
         )
     perturbed = rows_of(screen, split.conditions("train"))
     return np.sort(np.concatenate([perturbed, control_rows(screen, controls, "model")]))

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, welch_t_KG
-from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
-from vcpipe.errors import InputError, listed
+from vcpipe.data.screen import Screen, perturbed_genes
+from vcpipe.data.splits import SplitTable, control_rows, rows_of
+from vcpipe.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def sums_of(screen: Screen, group_C: np.ndarray, num_groups: int) -> GroupSums:
 
 
 def training_profiles(
-    screen: Screen, split: pd.DataFrame, controls: pd.DataFrame
+    screen: Screen, split: SplitTable, controls: dict[str, str]
 ) -> TrainingProfiles:
     """Profiles of the train perturbations and of the model's half of the controls."""
     conditions = training_conditions(split)
@@ -56,7 +57,7 @@ def training_profiles(
 
 
 def measured_profiles(
-    screen: Screen, split: pd.DataFrame, controls: pd.DataFrame, conditions: list[str]
+    screen: Screen, split: SplitTable, controls: dict[str, str], conditions: list[str]
 ) -> MeasuredProfiles:
     """Profiles of the evaluated conditions, of both halves of the controls and of the training."""
     train = training_conditions(split)
@@ -79,10 +80,9 @@ def measured_profiles(
     )
 
 
-def training_conditions(split: pd.DataFrame) -> list[str]:
-    """Perturbations of the train set, without the controls."""
-    is_train = (split["set"] == "train") & (split["condition"] != CONTROL)
-    conditions = split.loc[is_train, "condition"].tolist()
+def training_conditions(split: SplitTable) -> list[str]:
+    """Perturbations of the train set."""
+    conditions = split.conditions("train")
     if not conditions:
         raise InputError(
             "The split has no perturbation in train; expected at least one row with set train "
@@ -92,25 +92,14 @@ def training_conditions(split: pd.DataFrame) -> list[str]:
 
 
 def _groups(
-    screen: Screen, conditions: list[str], controls: pd.DataFrame, uses: list[str]
+    screen: Screen, conditions: list[str], controls: dict[str, str], uses: list[str]
 ) -> np.ndarray:
     """Number each cell by its condition, then controls by their use; -1 for all other cells."""
-    group_C = pd.Index(conditions).get_indexer(screen.condition)
-    absent = sorted(set(conditions) - set(screen.condition))
-    if absent:
-        raise InputError(
-            f"{screen.path} has no cell of {listed(absent)}, which the split names; "
-            "expected the screen that was split. Rerun split_perturbations."
-        )
+    group_C = np.full(len(screen.cells), -1)
+    rows = rows_of(screen, conditions)
+    group_C[rows] = pd.Index(conditions).get_indexer(screen.condition[rows])
     for number, use in enumerate(uses, start=len(conditions)):
-        cells = controls.loc[controls["use"] == use, "cell"]
-        rows = pd.Index(screen.cells).get_indexer(cells)
-        if len(rows) == 0 or (rows < 0).any() or (screen.condition[rows] != CONTROL).any():
-            raise InputError(
-                f"The controls for use {use!r} ({len(rows)} cells) are not all control cells of "
-                f"{screen.path}; expected at least one, by its name. Rerun split_perturbations."
-            )
-        group_C[rows] = number
+        group_C[control_rows(screen, controls, use)] = number
     return group_C
 
 

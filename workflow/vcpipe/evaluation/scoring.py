@@ -12,8 +12,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from vcpipe.config.eval import Scoring
+from vcpipe.data.model_cells import evaluated_conditions
 from vcpipe.data.predictions import Predictions
 from vcpipe.data.screen import Screen, perturbed_genes
+from vcpipe.data.splits import SplitTable
 from vcpipe.errors import InputError, listed
 from vcpipe.evaluation.metrics import METRICS, Comparison
 from vcpipe.evaluation.profiles import (
@@ -21,7 +23,6 @@ from vcpipe.evaluation.profiles import (
     differential_genes,
     measured_profiles,
     target_genes,
-    training_conditions,
 )
 from vcpipe.files import existing, read_json, write_json, writing
 
@@ -35,30 +36,27 @@ class Scores:
     about: dict
 
 
-def evaluated_conditions(split: pd.DataFrame) -> pd.DataFrame:
-    """The rows to score: the test set, or without one the train set, as subgroup `seen`."""
-    test = split[split["set"] == "test"].reset_index(drop=True)
-    if len(test):
-        return test
-    train = split[split["condition"].isin(training_conditions(split))]
-    return train.reset_index(drop=True).assign(subgroup="seen")
-
-
 def score(
     screen: Screen,
     predictions: Predictions,
-    split: pd.DataFrame,
-    controls: pd.DataFrame,
+    split: SplitTable,
+    controls: dict[str, str],
     config: Scoring,
 ) -> Scores:
     """Score every evaluated perturbation of the split; both files are read in chunks."""
     _check_same_data(predictions, screen)
     evaluated = evaluated_conditions(split)
-    measured = measured_profiles(screen, split, controls, evaluated["condition"].tolist())
+    measured = measured_profiles(screen, split, controls, list(evaluated))
     predicted_PG = predicted_profiles(predictions, measured.conditions)
     comparison = compare(predicted_PG, measured, config)
     values = {name: METRICS[name].function(comparison) for name in config.metrics}
-    table = evaluated.assign(num_cells=measured.num_cells_P)[["condition", "subgroup", "num_cells"]]
+    table = pd.DataFrame(
+        {
+            "condition": list(evaluated),
+            "subgroup": list(evaluated.values()),
+            "num_cells": measured.num_cells_P,
+        }
+    )
     long = pd.concat(
         [table.assign(metric=name, value=values[name]) for name in config.metrics],
         ignore_index=True,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette, safe for all kinds of colour blindness.
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
-VERMILLION = "#D55E00"
+VERMILION = "#D55E00"
 GREY = "#8C8C8C"
 LIGHT_GREY = "#D0D0D0"
 KIND_COLOURS = {"model": BLUE, "baseline": GREY}

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vcpipe.evaluation.scoring import Scores
-from vcpipe.plots.figures import GREY, LIGHT_GREY, VERMILLION, drawing, panels
+from vcpipe.plots.figures import GREY, LIGHT_GREY, VERMILION, drawing, panels
 
 
 def predicted_against_measured(scores: list[Scores], place: str) -> Figure:
@@ -49,7 +49,7 @@ def _draw_model(ax, predicted, measured, is_de, limit: float) -> None:
     ax.axvline(0, color=LIGHT_GREY, linewidth=0.6, zorder=0)
     for chosen, colour, size, label in (
         (~is_de, GREY, 3, "other genes"),
-        (is_de, VERMILLION, 8, "DE genes"),
+        (is_de, VERMILION, 8, "DE genes"),
     ):
         ax.scatter(
             measured[chosen],

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vcpipe.plots.figures import BLUE, LIGHT_GREY, VERMILLION, drawing, panels
+from vcpipe.plots.figures import BLUE, LIGHT_GREY, VERMILION, drawing, panels
 
 NUM_RAW_POINTS = 200  # up to here every step is drawn plainly, beyond it smoothed
 
@@ -34,7 +34,7 @@ def _draw_run(ax, log: pd.DataFrame) -> None:
         ax.plot(
             val["step"],
             val["val_loss"],
-            color=VERMILLION,
+            color=VERMILION,
             marker="o",
             markersize=3.5,
             linewidth=1.2,
@@ -44,7 +44,7 @@ def _draw_run(ax, log: pd.DataFrame) -> None:
         ax.plot(
             best["step"],
             best["val_loss"],
-            color=VERMILLION,
+            color=VERMILION,
             marker="o",
             markersize=8,
             markerfacecolor="none",

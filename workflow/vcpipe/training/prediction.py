@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from vcpipe.config.eval import Prediction
-from vcpipe.data.control_cells import draw_controls, generator_for
+from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
 from vcpipe.data.perturbation_batches import KnownGenes, known_genes
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import Controls, SplitTable
+from vcpipe.data.splits import SplitTable, control_rows
 from vcpipe.data.vocabulary import PAD
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import TransformerGenerator
@@ -24,7 +24,7 @@ from vcpipe.training.distributed import Process, joined
 def predictions(
     screen: Screen,
     split: SplitTable,
-    controls: Controls,
+    controls: dict[str, str],
     path: Path,
     config: Prediction,
     devices: int,
@@ -42,7 +42,8 @@ def predictions(
             f"{screen.data_digest}. Finetune it on this screen."
         )
     known = known_genes(screen, folder.vocabulary)
-    conditions = split.evaluated()
+    conditions = list(evaluated_conditions(split))
+    rows = control_rows(screen, controls, "model")
     unflagged = [condition for condition in conditions if not known.targets(condition)]
     notes = [f"{len(known.columns)} of {len(screen.genes)} genes are predicted"]
     if unflagged:
@@ -53,7 +54,7 @@ def predictions(
             model = build_generator(folder, process)
             for condition in conditions:
                 generator = generator_for(condition, config.seed)
-                control_CG = draw_controls(screen, controls, config.num_cells, generator)
+                control_CG = draw_controls(screen, rows, config.num_cells, generator)
                 targets = known.targets(condition)
                 length = folder.args["max_seq_len"]
                 yield (
