@@ -1,7 +1,7 @@
 """Convert raw counts of a perturbation screen to the h5ad that GEARS and scGPT read.
 
-Reads an h5ad (CSR, CSC or dense) in chunks of cells, so it needs little memory, and checks it on
-the way: a wrong file is refused with what is wrong and nothing is written. Writes
+Reads an h5ad (CSR or dense) in chunks of cells, so it needs little memory; CSC, which has no rows
+on disk, is read whole. A wrong file is refused with what is wrong and nothing is written. Writes
 
   obs   condition (ctrl, GENE+ctrl, A+B), cell_type, batch, control, dose_val, condition_name,
         and the columns that were there

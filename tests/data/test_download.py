@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from scripts import fetch_dataset
 
+from scripts import fetch_dataset
 from vcpipe.data.download import fetch
 from vcpipe.errors import InputError
 
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Server() as running:
@@ -91,7 +91,7 @@ def test_a_broken_connection_is_continued_at_the_same_byte(server, tmp_path):
 
 def test_a_later_call_continues_what_an_earlier_one_left(server, tmp_path):
     server.breaks = [150_000, 0]
-    with pytest.raises(InputError, match="closed early.*150000 bytes are kept, so run it again"):
+    with pytest.raises(InputError, match=r"closed early.*150000 bytes are kept, so run it again"):
         fetch(server.url, tmp_path / "cells.h5ad", HASH)
     assert not (tmp_path / "cells.h5ad").exists()
 
@@ -160,12 +160,12 @@ def test_an_unreachable_server_is_said_with_the_reason(monkeypatch, tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/screen.h5ad"
-        with pytest.raises(InputError, match="could not be downloaded: .*refused"):
+        with pytest.raises(InputError, match=r"could not be downloaded: .*refused"):
             fetch(url, tmp_path / "cells.h5ad")
 
 
 def test_a_missing_local_file_is_said_with_its_path(tmp_path):
-    with pytest.raises(InputError, match="absent.h5ad could not be downloaded"):
+    with pytest.raises(InputError, match=r"absent\.h5ad could not be downloaded"):
         fetch((tmp_path / "absent.h5ad").as_uri(), tmp_path / "cells.h5ad")
 
 

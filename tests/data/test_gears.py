@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -267,6 +270,23 @@ def test_an_error_midway_leaves_the_former_file_and_nothing_else(converted, tmp_
         converted()
     assert (tmp_path / "out.h5ad").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5ad", "raw.h5ad"]
+
+
+def test_a_killed_conversion_leaves_no_result_and_a_rerun_succeeds(counts, tmp_path):
+    counts.write_h5ad(tmp_path / "raw.h5ad")
+    dies = (
+        "import os, sys; from pathlib import Path; from vcpipe.config.gears import Conversion; "
+        "from vcpipe.data import gears; gears.gears_rankings = lambda *_: os.kill(os.getpid(), 9); "
+        "raw, out = map(Path, sys.argv[1:]); gears.convert(raw, 'tiny', Conversion(), out)"
+    )
+    paths = (tmp_path / "raw.h5ad", tmp_path / "out.h5ad")
+    ended = subprocess.run(
+        [sys.executable, "-c", dies, *paths], env={"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert ended.returncode == -9
+    assert not (tmp_path / "out.h5ad").exists()
+    convert(paths[0], "tiny", settings(), paths[1])
+    assert len(open_screen(tmp_path / "out.h5ad").cells) == 120
 
 
 def test_a_bad_value_in_the_last_chunk_leaves_no_file(counts, tmp_path):

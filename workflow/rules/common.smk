@@ -156,3 +156,10 @@ def scored_models():
 PRETRAINED_HERE = sorted(
     {run.pretrained for run in PIPELINE.finetune.values()} & set(PIPELINE.pretrain)
 )
+
+# What summarise draws for each dataset and split.
+FIGURES = {
+    "summary": "models and baselines",
+    "perturbations": "scores per perturbation",
+    "predictions": "predicted against measured",
+}

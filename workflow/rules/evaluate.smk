@@ -76,11 +76,39 @@ rule summarise:
         summary=report(
             "results/eval/summary.csv",
             category="Summary",
-            labels={"what": "summary.csv, one row per model and metric"},
+            labels={"what": "all scores", "form": "csv"},
             caption="../report/summary.rst",
         ),
-        verdicts="results/eval/verdicts.tsv",
-        figures=directory("results/eval/figures"),
+        verdicts=report(
+            "results/eval/verdicts.tsv",
+            category="Summary",
+            labels={"what": "models against the best baseline", "form": "tsv"},
+            caption="../report/verdicts.rst",
+        ),
+        table=report(
+            "results/eval/figures/summary.html",
+            category="Summary",
+            labels={"what": "sortable table", "form": "html"},
+            caption="../report/summary.rst",
+        ),
+        figures=[
+            report(
+                f"results/eval/figures/{dataset}.{split}.{figure}.svg",
+                category="Scores",
+                labels={"dataset": dataset, "split": split, "figure": FIGURES[figure]},
+                caption=f"../report/{figure}.rst",
+            )
+            for dataset, split in sorted({task[:2] for task in scored_models()})
+            for figure in FIGURES
+        ],
+        training=[
+            report(
+                "results/eval/figures/loss_curves.svg",
+                category="Training",
+                labels={"figure": "loss curves"},
+                caption="../report/training.rst",
+            )
+        ][: len(PIPELINE.finetune)],
     log:
         "results/logs/summarise/summary.log",
     conda:
@@ -91,4 +119,4 @@ rule summarise:
     shell:
         "python -m scripts.summarise --scores {input.scores} --logs {input.logs}"
         " --config {params.config:q} --out {output.summary} --verdicts {output.verdicts}"
-        " --figures {output.figures} > {log} 2>&1"
+        " --figures results/eval/figures > {log} 2>&1"

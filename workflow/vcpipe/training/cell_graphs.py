@@ -24,10 +24,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from torch_geometric.data import Data
 
-with warnings.catch_warnings():
-    # Importing torch_geometric 2.8 calls torch.jit.script, which torch 2.13 deprecates.
-    warnings.simplefilter("ignore", DeprecationWarning)
-
 CELLS_PER_READ = 256
 # Protocol 3 has no frames, and a memo with written positions: parts can stand one after another.
 PROTOCOL = 3
