@@ -1,8 +1,13 @@
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from vcpipe.files import digest, fingerprint, writing
+
+LIBRARY = str(Path(__file__).parents[1] / "workflow")
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -54,3 +59,23 @@ def test_a_fingerprint_follows_content_and_not_time(tmp_path):
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_attempt(tmp_path):
+    out = tmp_path / "made.txt"
+    program = f"""
+import os, signal
+from pathlib import Path
+from vcpipe.files import writing
+with writing(Path({str(out)!r})) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": LIBRARY}, check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not out.exists()
+
+    with writing(out) as partial:
+        partial.write_text("whole")
+
+    assert list(tmp_path.iterdir()) == [out]

@@ -349,3 +349,11 @@ def test_a_real_screen_is_refused_by_default_with_every_unmeasured_target(tmp_pa
     with pytest.raises(InputError, match=r"14 perturbed genes.*DOK2, EGR2, EGR4.*RUNX2, ZAP70"):
         convert(JURKAT, "jurkat", settings(), tmp_path / "out.h5ad")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_raw_counts_are_never_replaced_by_the_conversion(counts, tmp_path):
+    counts.write_h5ad(tmp_path / "counts.h5ad")
+    before = (tmp_path / "counts.h5ad").read_bytes()
+    with pytest.raises(InputError, match="--out is the input"):
+        convert(tmp_path / "counts.h5ad", "tiny", Conversion(), tmp_path / "counts.h5ad")
+    assert (tmp_path / "counts.h5ad").read_bytes() == before

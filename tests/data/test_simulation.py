@@ -85,6 +85,12 @@ def test_counts_do_not_depend_on_how_many_are_written_at_once(tmp_path):
         assert other.obs.equals(made[0].obs)
 
 
+def test_blocks_of_rows_are_drawn_independently(screen):
+    depth = np.asarray(screen.X.sum(axis=1)).ravel()
+    first, second = depth[: simulation.BLOCK], depth[simulation.BLOCK : 2 * simulation.BLOCK]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.3
+
+
 def test_no_more_cells_are_in_memory_than_are_written_at_once(tmp_path, monkeypatch):
     sizes = []
     stack = simulation.sp.vstack

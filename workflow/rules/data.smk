@@ -13,6 +13,7 @@ rule simulate_screen:
         "../../envs/data.yaml"
     params:
         config=lambda wildcards: settings(PIPELINE.datasets[wildcards.dataset].simulate),
+        symbols=content_of(PROJECT / "resources/gene_symbols.txt"),
         code=code("simulate_screen"),
     shell:
         "python -m scripts.simulate_screen --config {params.config:q} --out {output.cells}"

@@ -1,9 +1,11 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +28,8 @@ def writing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    remove(partial)
+    partial = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    _remove_left_behind(path)
     try:
         yield partial
         if partial.is_file():
@@ -42,6 +44,15 @@ def writing(path: Path) -> Iterator[Path]:
             partial.replace(path)
     finally:
         remove(partial)
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove what a killed process of this machine has left of an earlier attempt."""
+    start = f".{path.name}.partial-{socket.gethostname()}-"
+    for other in path.parent.glob(f"{glob.escape(start)}*"):
+        pid = other.name.removeprefix(start)
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            remove(other)
 
 
 def remove(path: Path) -> None:

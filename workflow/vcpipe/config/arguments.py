@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,8 @@ def add_training_arguments(made: argparse.ArgumentParser) -> None:
 
 def run(main: Callable[[list[str] | None], None]) -> None:
     """Run a script; wrong input ends it with one message and status 2, a signal with status 75."""
+    # As an exception, SIGTERM lets half-written files be removed; training handles it by itself.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main(None)
     except InputError as error:

@@ -31,6 +31,8 @@ def convert(
     cells: Path, name: str, config: Conversion, out: Path, chunk: int | None = None
 ) -> dict:
     """Convert a dataset's raw counts; return what uns['vcpipe'] says of it."""
+    if out.resolve() == cells.resolve():
+        raise InputError(f"--out is the input {cells}; expected another file, raw counts are kept.")
     dataset = config.dataset
     counts = open_counts(cells, name, dataset.gene_name_key, dataset.counts_layer)
     labels = read_labels(counts, name, dataset)

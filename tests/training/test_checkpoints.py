@@ -1,0 +1,103 @@
+import json
+
+import pytest
+import torch
+
+from vcpipe.config.model import Transformer
+from vcpipe.data.vocabulary import build_vocabulary
+from vcpipe.errors import InputError
+from vcpipe.models.scgpt import MaskedValueModel
+from vcpipe.training.checkpoints import read_folder, write_folder
+
+SIZE = Transformer(hidden_dim=16, num_layers=2, num_heads=4, ffn_dim=24, dropout=0.1, norm="pre")
+VOCABULARY = build_vocabulary(["B", "A"], ["<pad>", "<cls>", "<eoc>"])
+
+
+@pytest.fixture()
+def folder(tmp_path):
+    (tmp_path / "run.log").write_text("epoch 1\n")
+    state = MaskedValueModel(SIZE, len(VOCABULARY), 2).state_dict()
+    about = {"objective": "masked_values", "data_digest": "d", "config": {"lr": 1e-4}}
+    write_folder(
+        tmp_path / "model", state, SIZE, VOCABULARY, {"n_bins": 51}, about, tmp_path / "run.log"
+    )
+    return tmp_path / "model"
+
+
+def edit_args(folder, change):
+    args = json.loads((folder / "args.json").read_text())
+    change(args)
+    (folder / "args.json").write_text(json.dumps(args))
+
+
+def test_a_folder_has_scgpts_four_files_and_words(folder):
+    assert {path.name for path in folder.iterdir()} == {
+        "best_model.pt",
+        "args.json",
+        "vocab.json",
+        "run.log",
+    }
+    args = json.loads((folder / "args.json").read_text())
+    assert (args["embsize"], args["nlayers"], args["nheads"], args["d_hid"]) == (16, 2, 4, 24)
+    assert args["n_bins"] == 51
+
+
+def test_what_was_written_is_read_back(folder):
+    model = read_folder(folder)
+    assert model.model == SIZE
+    assert model.vocabulary == VOCABULARY
+    assert model.about["data_digest"] == "d"
+    expected = torch.load(folder / "best_model.pt", weights_only=True)
+    assert all(torch.equal(model.state[name], expected[name]) for name in expected)
+
+
+def test_scgpts_own_folder_is_read_with_its_defaults(folder):
+    edit_args(folder, lambda args: args.pop("vcpipe"))
+    assert read_folder(folder).model == SIZE.model_copy(update={"norm": "post"})
+
+
+def test_the_digest_follows_every_weight(folder):
+    before = read_folder(folder).digest
+    assert read_folder(folder).digest == before
+    state = torch.load(folder / "best_model.pt", weights_only=True)
+    state["decoder.fc.0.bias"][3] += 1e-6
+    torch.save(state, folder / "best_model.pt")
+    assert read_folder(folder).digest != before
+
+
+@pytest.mark.parametrize("name", ["best_model.pt", "args.json", "vocab.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=f"lacks {name}"):
+        read_folder(folder)
+
+
+def test_a_missing_folder_says_what_was_expected(tmp_path):
+    with pytest.raises(InputError, match=r"does not exist; expected a folder with best_model\.pt"):
+        read_folder(tmp_path / "none")
+
+
+def test_arguments_without_a_size_are_refused(folder):
+    edit_args(folder, lambda args: args.pop("embsize"))
+    with pytest.raises(InputError, match="lacks embsize, the size of the model"):
+        read_folder(folder)
+
+
+def test_a_vocabulary_that_was_changed_after_training_is_refused(folder):
+    ids = json.loads((folder / "vocab.json").read_text())
+    ids["A"], ids["B"] = ids["B"], ids["A"]
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    with pytest.raises(InputError, match="expects vocabulary .* it was changed after training"):
+        read_folder(folder)
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_nothing_in_a_checkpoint_is_executed(folder, capsys):
+    torch.save({"x": Payload()}, folder / "best_model.pt")
+    with pytest.raises(InputError, match="holds no plain weights"):
+        read_folder(folder)
+    assert "executed" not in capsys.readouterr().out

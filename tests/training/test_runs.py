@@ -1,0 +1,197 @@
+"""Pretraining, finetuning and prediction on the tiny screen, one after the other."""
+
+import numpy as np
+import pytest
+import torch
+
+from vcpipe.config.eval import Prediction
+from vcpipe.config.finetune import Finetune
+from vcpipe.config.preprocess import Cells
+from vcpipe.config.pretrain import Pretrain
+from vcpipe.config.splits import Split
+from vcpipe.data.model_cells import model_rows
+from vcpipe.data.splits import draw_controls, draw_split
+from vcpipe.data.store import open_store, write_store
+from vcpipe.data.vocabulary import build_vocabulary
+from vcpipe.errors import InputError
+from vcpipe.models.scgpt import SHARED
+from vcpipe.training.checkpoints import read_folder
+from vcpipe.training.distributed import Process
+from vcpipe.training.prediction import gene_chunks, predictions
+from vcpipe.training.runs import finetune, pretrain
+
+ALONE = Process(0, 1, torch.device("cpu"))
+TRAINING = {"batch_size": 16, "max_epochs": 2}
+PRETRAIN = Pretrain(
+    corpus="c",
+    masked_values={"mask_ratio": [0.4], "max_seq_len": 20, "input_style": "log1p"},
+    model={"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 16, "dropout": 0.0},
+    val_fraction=0.1,
+    training=TRAINING,
+)
+FINETUNE = Finetune(
+    dataset="d",
+    split="s",
+    pretrained="p",
+    perturbation={"max_seq_len": 12},
+    training=TRAINING,
+)
+
+
+@pytest.fixture()
+def split(screen):
+    return draw_split(screen, Split())[0]
+
+
+@pytest.fixture()
+def controls(screen):
+    return draw_controls(screen, 1)
+
+
+@pytest.fixture()
+def run_pretrain(screen, tmp_path):
+    def run(genes=None, name="base", config=PRETRAIN):
+        vocabulary = build_vocabulary(
+            screen.genes if genes is None else genes, ["<pad>", "<cls>", "<eoc>"]
+        )
+        rows = np.arange(len(screen.cells))
+        write_store(tmp_path / "store", [("tiny", screen, rows)], vocabulary, Cells(), {})
+        store = open_store(tmp_path / "store")
+        paths = (tmp_path / "state", tmp_path / name, tmp_path / f"{name}.csv")
+        pretrain(store, vocabulary, config, "code", ALONE, *paths)
+        return read_folder(tmp_path / name)
+
+    return run
+
+
+@pytest.fixture()
+def run_finetune(screen, split, controls, tmp_path):
+    def run(base, config=FINETUNE, name="tuned"):
+        rows = model_rows(screen, split, controls)
+        paths = (tmp_path / "state", tmp_path / name, tmp_path / f"{name}.csv")
+        finetune(screen, rows, base, config, "code", ALONE, *paths)
+        return read_folder(tmp_path / name)
+
+    return run
+
+
+def test_a_pretrained_folder_holds_all_that_is_needed_to_trust_it(run_pretrain, screen):
+    about = run_pretrain().about
+    assert about["objective"] == "masked_values"
+    assert about["config"] == PRETRAIN.model_dump(mode="json")
+    assert {"config_digest", "data_digest", "vocabulary_digest", "code_version"} <= about.keys()
+
+
+def test_the_same_run_twice_gives_the_same_weights(run_pretrain, tmp_path):
+    first = run_pretrain(name="one")
+    for path in (tmp_path / "state").rglob("*"):
+        path.unlink() if path.is_file() else None
+    assert run_pretrain(name="two").digest == first.digest
+
+
+def test_finetuning_starts_from_every_shared_weight(run_pretrain, run_finetune):
+    base = run_pretrain()
+    slow = FINETUNE.model_copy(
+        update={"optimizer": FINETUNE.optimizer.model_copy(update={"lr": 1e-12})}
+    )
+    tuned = run_finetune(base, slow)
+    assert tuned.args["loaded"] == [n for n in tuned.state if n.startswith(SHARED)]
+    for name in tuned.args["loaded"]:
+        torch.testing.assert_close(tuned.state[name], base.state[name])
+
+
+def test_a_random_twin_loads_nothing(run_pretrain, run_finetune):
+    base = run_pretrain()
+    twin = run_finetune(base, FINETUNE.model_copy(update={"initial_weights": "random"}))
+    assert twin.args["loaded"] == []
+    name = "transformer_encoder.layers.0.linear1.weight"
+    assert not torch.allclose(twin.state[name], base.state[name], atol=1e-2)
+
+
+def test_finetuning_never_sees_held_out_cells(run_pretrain, run_finetune, screen, split, controls):
+    """Held-out perturbations and the scoring half of the controls are in none of the rows."""
+    rows = model_rows(screen, split, controls)
+    used = np.concatenate(list(rows.values()))
+    assert not set(screen.condition[used]) & set(split.conditions("test"))
+    scoring = {cell for cell, use in controls.items() if use == "scoring"}
+    assert not set(screen.cells[used]) & scoring
+    assert not set(rows["train"]) & set(rows["val"])
+
+
+def test_a_vocabulary_of_other_genes_is_refused(run_pretrain, run_finetune):
+    base = run_pretrain(genes=["GENE03", "GENE07", "OTHER1", "OTHER2"])
+    with pytest.raises(InputError, match=r"knows 6\.7% of 30 genes; expected at least 50%"):
+        run_finetune(base)
+
+
+def test_a_store_of_another_vocabulary_is_refused(run_pretrain, screen, tmp_path):
+    run_pretrain()
+    other = build_vocabulary([*screen.genes, "NEW"], ["<pad>", "<cls>", "<eoc>"])
+    with pytest.raises(InputError, match="was written with vocabulary"):
+        pretrain(
+            open_store(tmp_path / "store"),
+            other,
+            PRETRAIN,
+            "code",
+            ALONE,
+            tmp_path / "state",
+            tmp_path / "out",
+            tmp_path / "out.csv",
+        )
+
+
+def predicted(screen, split, controls, folder, **config):
+    config = Prediction(**({"num_cells": 5, "batch_size": 2} | config))
+    cells, about = predictions(screen, split, controls, folder.path, config, devices=0)
+    return dict(cells), about
+
+
+def test_every_held_out_perturbation_is_predicted(
+    run_pretrain, run_finetune, screen, split, controls
+):
+    tuned = run_finetune(run_pretrain())
+    cells, about = predicted(screen, split, controls, tuned)
+    assert sorted(cells) == sorted(split.conditions("test"))
+    for values_CG in cells.values():
+        assert values_CG.shape == (5, 30)
+        assert np.isfinite(values_CG).all()
+        assert (values_CG >= 0).all()
+    assert about["data_digest"] == screen.data_digest
+    assert about["config_digest"] == tuned.about["config_digest"]
+
+
+def test_predictions_do_not_depend_on_the_batch_size(
+    run_pretrain, run_finetune, screen, split, controls
+):
+    tuned = run_finetune(run_pretrain())
+    one, _ = predicted(screen, split, controls, tuned, batch_size=1)
+    five, _ = predicted(screen, split, controls, tuned, batch_size=5)
+    for condition in one:
+        np.testing.assert_allclose(one[condition], five[condition], atol=1e-5)
+
+
+def test_genes_unknown_to_the_model_keep_the_controls_value_and_are_reported(
+    run_pretrain, run_finetune, screen, split, controls
+):
+    tuned = run_finetune(run_pretrain(genes=[f"GENE{i:02d}" for i in range(24)]))
+    cells, about = predicted(screen, split, controls, tuned)
+    unknown = np.isin(screen.genes, [f"GENE{i:02d}" for i in range(24, 30)])
+    rows = {row.tobytes() for row in screen.values(slice(None)).toarray()[:, unknown]}
+    for values_CG in cells.values():
+        assert {row.tobytes() for row in values_CG[:, unknown]} <= rows
+    assert about["notes"][0] == "24 of 30 genes are predicted"
+
+
+def test_a_folder_that_was_not_finetuned_cannot_predict(run_pretrain, screen, split, controls):
+    with pytest.raises(InputError, match="was not made by finetune_perturbation"):
+        predicted(screen, split, controls, run_pretrain())
+
+
+@pytest.mark.parametrize(("num_genes", "length"), [(10, 20), (30, 12), (31, 5)])
+def test_chunks_cover_every_gene_and_hold_the_targets(num_genes, length, generator):
+    chunks = gene_chunks(num_genes, [3, 7], length, generator)
+    assert set(np.concatenate(chunks)) == set(range(num_genes))
+    for chunk in chunks:
+        assert len(chunk) <= length
+        assert {3, 7} <= set(chunk)
+        assert len(set(chunk)) == len(chunk)

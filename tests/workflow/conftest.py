@@ -1,0 +1,92 @@
+"""A copy of the project in which the tests may run, edit and break things."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "tests", "workflow")
+
+
+class Workflow:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *arguments: str, profile: str = "demo", check: bool = True):
+        """Run snakemake as a user does, with the tiny configuration in place of the demo's."""
+        done = subprocess.run(
+            [*self.command(profile), *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def command(self, profile: str = "demo") -> list[str]:
+        command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}"]
+        return [*command, "--configfile", "tests/workflow/config.yaml"]
+
+    def planned(self, *arguments: str, profile: str = "demo") -> dict[str, int]:
+        """The jobs that a dry run would run: {"pretrain": 1, ...}."""
+        output = self.run("-n", *arguments, "results/eval/summary.csv", profile=profile).stdout
+        rows = re.findall(r"^ *([a-z][a-z_ ]*?) +(\d+) *$", output, re.MULTILINE)
+        jobs = {name.replace(" ", "_"): int(count) for name, count in rows}
+        assert jobs.pop("total", 0) == sum(jobs.values())
+        return jobs
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+
+def copy_of_the_project(folder: Path) -> Workflow:
+    ignored = shutil.ignore_patterns("__pycache__", "data", "scgpt")
+    folder.mkdir()
+    for part in PARTS:
+        source = PROJECT / part
+        if source.is_dir():
+            ignore = ignored if part == "resources" else shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / part, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part)
+    return Workflow(folder)
+
+
+@pytest.fixture()
+def fresh(tmp_path) -> Workflow:
+    """Nothing has been run yet."""
+    return copy_of_the_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Workflow:
+    """The tiny DAG has been run to its end, once for all tests; leave it as it is."""
+    workflow = copy_of_the_project(tmp_path_factory.mktemp("finished") / "project")
+    workflow.run("results/eval/summary.csv", "results/convert_to_gears/tiny/data_pyg/cell_graphs.pkl")
+    return workflow
+
+
+@pytest.fixture()
+def edited(finished):
+    """The finished workflow; edited files are put back after the test."""
+    kept = {
+        path: path.read_text()
+        for part in ("workflow", "scripts", "config", "tests/workflow")
+        for path in (finished.folder / part).rglob("*")
+        if path.suffix in {".py", ".smk", ".yaml"}
+    }
+    yield finished
+    for path, text in kept.items():
+        if path.read_text() != text:
+            path.write_text(text)

@@ -1,0 +1,76 @@
+"""What stops before anything runs, and what each profile would run."""
+
+import pytest
+
+
+@pytest.mark.parametrize("profile", ["demo", "local", "slurm"])
+def test_each_profile_lists_the_whole_dag(fresh, profile):
+    jobs = fresh.planned(profile=profile)
+    assert set(jobs) == {
+        "simulate_screen",
+        "convert_to_gears",
+        "split_perturbations",
+        "build_vocabulary",
+        "prepare_cells",
+        "pretrain",
+        "finetune_perturbation",
+        "fit_baseline",
+        "predict_perturbations",
+        "score_perturbations",
+        "summarise",
+    }
+    assert jobs["fit_baseline"] == 3
+    assert jobs["predict_perturbations"] == 4
+
+
+def test_the_default_configuration_is_the_real_run_and_needs_no_data_for_a_dry_run(fresh):
+    (fresh.folder / "tests/workflow/config.yaml").write_text(
+        (fresh.folder / "config/config.yaml").read_text()
+    )
+    assert fresh.planned(profile="slurm")["fetch_dataset"] == 1
+
+
+def test_gpu_rules_ask_for_gpus_and_every_rule_for_memory_and_time(fresh):
+    output = fresh.run("-n", "results/eval/summary.csv", profile="slurm").stdout
+    jobs = [part for part in output.split("\n\n") if "resources:" in part]
+    assert len(jobs) == 19 - 1  # localrules have no cluster resources of their own to check
+    for job in jobs:
+        assert "mem_mb=" in job
+        assert "runtime=" in job
+        asks_for_gpu = "gpu=1" in job
+        assert asks_for_gpu == any(
+            name in job
+            for name in ("rule pretrain", "rule finetune", "results/finetune_perturbation/tiny_model")
+        )
+
+
+def test_a_misspelt_key_stops_the_dry_run_and_names_the_nearest(fresh):
+    fresh.edit("tests/workflow/config.yaml", "batch_size", "batch_sise")
+    done = fresh.run("-n", "results/eval/summary.csv", check=False)
+    assert done.returncode != 0
+    message = "pretrain.tiny_masked.training.batch_sise is not a setting; did you mean 'batch_size'?"
+    assert message in done.stdout + done.stderr
+
+
+def test_a_dataset_that_is_not_there_is_named_with_its_key(fresh):
+    config = fresh.folder / "tests/workflow/config.yaml"
+    text = config.read_text()
+    start, end = text.index("    simulate:"), text.index("splits:")
+    config.write_text(text[:start] + "    path: nowhere.h5ad\n" + text[end:])
+    done = fresh.run("results/eval/summary.csv", check=False)
+    assert done.returncode != 0
+    assert "datasets.tiny.path is 'nowhere.h5ad'" in done.stdout + done.stderr
+    assert not (fresh.folder / "results").exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_named_with_its_key(fresh):
+    fresh.edit("tests/workflow/config.yaml", "pretrained: tiny_masked", "pretrained: resources/no")
+    done = fresh.run("results/eval/summary.csv", check=False)
+    assert done.returncode != 0
+    assert "finetune.tiny_model.pretrained is 'resources/no'" in done.stdout + done.stderr
+
+
+def test_a_single_stage_is_made_by_naming_its_target(fresh):
+    output = fresh.run("-n", "results/pretrain/tiny_masked/checkpoint").stdout
+    assert "pretrain" in output
+    assert "finetune" not in output

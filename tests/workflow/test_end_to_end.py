@@ -1,0 +1,152 @@
+"""The tiny DAG, run for real: what lies in its results, and what a kill leaves."""
+
+import os
+import pickle
+import signal
+import subprocess
+import time
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+COLUMNS = [
+    "model",
+    "kind",
+    "dataset",
+    "split",
+    "task",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "higher_is_better",
+    "official",
+    "config_digest",
+    "data_digest",
+]
+
+
+@pytest.fixture()
+def results(finished):
+    return finished.folder / "results"
+
+
+def test_the_summary_has_the_model_the_baselines_and_every_metric(results):
+    summary = pd.read_csv(results / "eval/summary.csv")
+    assert list(summary.columns) == COLUMNS
+    kinds = summary.groupby("model")["kind"].unique().explode().to_dict()
+    assert kinds == {
+        "tiny_model": "model",
+        "no_change": "baseline",
+        "train_mean": "baseline",
+        "ridge_pca": "baseline",
+    }
+    assert (summary.groupby("model")["metric"].nunique() == 8).all()
+    assert summary["data_digest"].nunique() == 1
+    finite = summary.dropna(subset=["value"])
+    assert (finite["ci_low"] <= finite["value"] + 1e-12).all()
+    assert (finite["value"] <= finite["ci_high"] + 1e-12).all()
+
+
+def test_gears_finds_its_files(results):
+    folder = results / "convert_to_gears/tiny"
+    screen = ad.read_h5ad(folder / "perturb_processed.h5ad")
+    assert {"condition", "cell_type", "dose_val", "condition_name"} <= set(screen.obs)
+    with (folder / "splits/tiny_simulation_1_0.75.pkl").open("rb") as file:
+        split = pickle.load(file)
+    assert {"train", "val", "test"} == set(split)
+    with (folder / "data_pyg/cell_graphs.pkl").open("rb") as file:
+        graphs = pickle.load(file)
+    assert set(graphs) == set(screen.obs["condition"])
+    assert graphs["ctrl"][0].x.shape == (60, 1)
+
+
+def test_no_cell_that_is_tested_on_was_trained_on(results):
+    split = pd.read_csv(results / "split_perturbations/tiny/simulation_1_0.75.tsv", sep="\t")
+    trained = pd.read_csv(results / "prepare_cells/tiny/cells.tsv", sep="\t")
+    held_out = set(split.loc[split["set"] != "train", "condition"])
+    assert held_out
+    assert not held_out & set(trained["condition"])
+    controls = pd.read_csv(
+        results / "split_perturbations/tiny/simulation_1_0.75_controls.tsv", sep="\t"
+    )
+    scoring = set(controls.loc[controls["use"] == "scoring", "cell"])
+    assert not scoring & set(trained["cell"])
+
+
+def test_every_prediction_is_a_whole_h5ad_on_the_same_genes(results):
+    files = sorted((results / "predict_perturbations").rglob("*.h5ad"))
+    assert len(files) == 4
+    tables = [ad.read_h5ad(file) for file in files]
+    for table in tables:
+        assert table.var_names.equals(tables[0].var_names)
+        assert np.isfinite(table.X).all()
+        assert (table.obs["condition"].value_counts() == 10).all()
+
+
+def test_the_checkpoint_says_what_made_it(results):
+    folder = results / "finetune_perturbation/tiny_model/checkpoint"
+    assert {path.name for path in folder.iterdir()} == {
+        "best_model.pt",
+        "args.json",
+        "vocab.json",
+        "run.log",
+    }
+    assert torch.load(folder / "best_model.pt", weights_only=True)
+    about = pd.read_json(folder / "args.json", typ="series")["vcpipe"]
+    summary = pd.read_csv(results / "eval/summary.csv").set_index("model")
+    assert set(summary.loc["tiny_model", "config_digest"]) == {about["config_digest"]}
+    assert set(summary.loc["tiny_model", "data_digest"]) == {about["data_digest"]}
+
+
+def test_the_report_is_written_without_complaints(finished):
+    finished.run("--report", "results/report.html")
+    text = (finished.folder / "results/report.html").read_text()
+    assert "System Message" not in text
+    for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg"):
+        assert name in text
+
+
+def wait_for(found, seconds: float = 120) -> None:
+    end = time.time() + seconds
+    while not found():
+        assert time.time() < end, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_pretraining_goes_on_where_it_was(fresh, finished, number):
+    """Everything is killed in the middle; a rerun continues, and ends with the same weights."""
+    fresh.edit("tests/workflow/config.yaml", "max_epochs: 2, checkpoint", "max_epochs: 40, checkpoint")
+    target = "results/pretrain/tiny_masked/checkpoint"
+    running = subprocess.Popen(
+        [*fresh.command(), target],
+        cwd=fresh.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    state = fresh.folder / "results/.checkpoints/pretrain/tiny_masked"
+    wait_for(lambda: list(state.glob("*/last.pt")))
+    os.killpg(running.pid, number)
+    running.wait()
+    assert not (fresh.folder / target).exists()
+
+    fresh.run("--unlock", target)
+    fresh.run(target)
+
+    log = next(state.glob("*/run.log")).read_text()
+    assert "resumed at update" in log
+    other = finished.folder.parent / f"uninterrupted-{number}"
+    finished.run(target, "--config", "set=pretrain.tiny_masked.training.max_epochs=40")
+    del other
+    weights = [
+        torch.load(folder / target / "best_model.pt", weights_only=True)
+        for folder in (fresh.folder, finished.folder)
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -1,0 +1,75 @@
+"""What reruns, and what does not: measured by dry runs on a finished workflow."""
+
+import os
+import time
+
+import pytest
+
+AFTER_FINETUNING = {
+    "finetune_perturbation": 1,
+    "predict_perturbations": 1,
+    "score_perturbations": 1,
+    "summarise": 1,
+}
+
+
+def test_a_finished_workflow_has_nothing_to_do(finished):
+    assert finished.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("workflow/vcpipe/training/loop.py", "def train(", "# a comment\ndef train("),
+        ("workflow/vcpipe/data/binning.py", '"""Counts -> value bins', '"""Value bins'),
+        ("scripts/pretrain.py", '"""Pretrain an encoder', '"""Train an encoder'),
+        ("profiles/demo/config.yaml", "cores: 2", "cores: 1"),
+        ("profiles/demo/config.yaml", "pretrain: {gpu: 0}", "pretrain: {gpu: 2}"),
+    ],
+)
+def test_what_changes_no_result_reruns_nothing(edited, file, old, new):
+    path = edited.folder / file
+    before = path.read_text()
+    edited.edit(file, old, new)
+    try:
+        assert edited.planned() == {}
+    finally:
+        path.write_text(before)
+
+
+def test_a_touch_reruns_nothing(finished):
+    later = time.time() + 100
+    for path in (
+        *(finished.folder / "workflow").rglob("*.py"),
+        finished.folder / "results/simulate_screen/tiny/screen.h5ad",
+        finished.folder / "results/convert_to_gears/tiny/perturb_processed.h5ad",
+    ):
+        os.utime(path, (later, later))
+    assert finished.planned() == {}
+
+
+def test_an_edited_library_function_reruns_the_rules_that_import_it_and_what_follows(edited):
+    edited.edit("workflow/vcpipe/data/binning.py", "np.clip(", "1 * np.clip(")
+    assert edited.planned() == {"prepare_cells": 1, "pretrain": 1, **AFTER_FINETUNING}
+
+
+def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
+    edited.edit("workflow/vcpipe/evaluation/metrics.py", "import numpy as np", "import numpy as np\nX = 1")
+    assert edited.planned() == {"score_perturbations": 4, "summarise": 1}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "jobs"),
+    [
+        ("eval.summary.seed=5", {"summarise": 1}),
+        ("finetune.tiny_model.optimizer.lr=5e-5", AFTER_FINETUNING),
+        (
+            "eval.baselines.ridge_pca.penalty=0.2",
+            {"fit_baseline": 1, "predict_perturbations": 1, "score_perturbations": 1, "summarise": 1},
+        ),
+        ("pretrain.tiny_masked.training.seed=7", {"pretrain": 1, **AFTER_FINETUNING}),
+        ("gears.cell_graphs.seed=3", {}),
+    ],
+)
+def test_a_changed_setting_reruns_only_what_reads_it(finished, assignment, jobs):
+    assert finished.planned("--config", f"set={assignment}") == jobs
