@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--cells", type=Path, required=True, help="converted screen")
     made.add_argument("--split", type=Path, required=True, help="table of split_perturbations")
     made.add_argument("--controls", type=Path, required=True, help="its table of control cells")
-    made.add_argument("--model", type=Path, required=True, help="checkpoint folder or baseline file")
+    made.add_argument(
+        "--model", type=Path, required=True, help="checkpoint folder or baseline file"
+    )
     made.add_argument("--name", required=True, help="what the summary calls the model")
     made.add_argument("--out", type=Path, required=True, help="h5ad of predicted cells to write")
     made.add_argument("--devices", type=int, default=0, help="1 for a GPU (default: 0, the CPU)")

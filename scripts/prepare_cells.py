@@ -22,7 +22,9 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--cells", type=Path, nargs="+", required=True, help="converted screens")
     made.add_argument("--vocabulary", type=Path, required=True, help="vocab.json")
     made.add_argument("--split", type=Path, nargs="*", default=[], help="one per screen, or none")
-    made.add_argument("--controls", type=Path, nargs="*", default=[], help="one per screen, or none")
+    made.add_argument(
+        "--controls", type=Path, nargs="*", default=[], help="one per screen, or none"
+    )
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
@@ -50,9 +52,7 @@ def main(argv: list[str] | None = None) -> None:
             rows = training_rows(screen, split, controls)
         sources.append((screen.name, screen, rows))
     about = {"held_out": bool(args.split)}
-    manifest = write_store(
-        args.out, sources, read_vocabulary(args.vocabulary), args.config, about
-    )
+    manifest = write_store(args.out, sources, read_vocabulary(args.vocabulary), args.config, about)
     print(f"{manifest['num_cells']} cells, {manifest['num_entries']} values in {args.out}")
 
 

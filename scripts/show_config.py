@@ -1,9 +1,9 @@
 """Print the resolved configuration: every key, its value, and where the value comes from.
 
-    python -m scripts.show_config                                  # config/config.yaml
-    python -m scripts.show_config config/demo.yaml                 # another file
-    python -m scripts.show_config config/demo.yaml eval.summary.seed=3
-    python -m scripts.show_config config/demo.yaml --only finetune # one section
+python -m scripts.show_config                                  # config/config.yaml
+python -m scripts.show_config config/demo.yaml                 # another file
+python -m scripts.show_config config/demo.yaml eval.summary.seed=3
+python -m scripts.show_config config/demo.yaml --only finetune # one section
 """
 
 from pathlib import Path

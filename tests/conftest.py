@@ -14,12 +14,12 @@ GENES = [f"GENE{i:02d}" for i in range(30)]
 TARGETS = ["GENE03", "GENE07", "GENE11", "GENE19", "GENE23"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def generator() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def counts() -> ad.AnnData:
     """Raw counts as VCC gives them; each target halves itself and doubles its three next genes."""
     generator = np.random.default_rng(1)
@@ -41,7 +41,7 @@ def counts() -> ad.AnnData:
     return ad.AnnData(sp.csr_matrix(generator.poisson(mean_CG).astype(np.float32)), obs, var)
 
 
-@pytest.fixture()
+@pytest.fixture
 def screen(counts, tmp_path):
     """The tiny screen after convert_to_gears."""
     counts.write_h5ad(tmp_path / "counts.h5ad")

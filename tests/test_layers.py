@@ -38,9 +38,10 @@ def files(layer: str) -> list[Path]:
 def test_a_layer_imports_only_the_layers_below_it(layer):
     assert files(layer)
     for path in files(layer):
-        layers = {
-            name.split(".")[1] for name in imported(path) if name.startswith("vcpipe.")
-        } - {"__version__", layer}
+        layers = {name.split(".")[1] for name in imported(path) if name.startswith("vcpipe.")} - {
+            "__version__",
+            layer,
+        }
         assert layers <= ALLOWED[layer], f"{path.relative_to(LIBRARY)} imports {layers}"
 
 

@@ -5,7 +5,7 @@ import pytest
 from vcpipe import provenance
 
 
-@pytest.fixture()
+@pytest.fixture
 def project(tmp_path, monkeypatch):
     """scripts/step.py imports vcpipe.used, which imports vcpipe.deep; vcpipe.other stands alone."""
     files = {
@@ -23,9 +23,7 @@ def project(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(provenance, "PROJECT", tmp_path)
-    monkeypatch.setattr(
-        provenance, "ROOTS", {"vcpipe": tmp_path / "workflow", "scripts": tmp_path}
-    )
+    monkeypatch.setattr(provenance, "ROOTS", {"vcpipe": tmp_path / "workflow", "scripts": tmp_path})
     return tmp_path
 
 

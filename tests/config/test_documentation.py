@@ -5,8 +5,8 @@ import json
 
 import jsonschema
 import pytest
-from scripts.document_config import documented
 
+from scripts.document_config import documented
 from vcpipe.config.documentation import markdown_table, nested_section, rows, schema
 from vcpipe.config.pipeline import Pipeline
 from vcpipe.config.reading import PROJECT, read_yaml

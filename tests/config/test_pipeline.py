@@ -4,7 +4,7 @@ from vcpipe.config.reading import read_pipeline
 from vcpipe.errors import InputError
 
 
-@pytest.fixture()
+@pytest.fixture
 def values() -> dict:
     return {
         "datasets": {"d": {"path": "d.h5ad"}},

@@ -2,7 +2,14 @@ import pytest
 
 from vcpipe.config.finetune import Finetune
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.config.reading import PROJECT, origin_of, read_pipeline, read_section, read_yaml, settings
+from vcpipe.config.reading import (
+    PROJECT,
+    origin_of,
+    read_pipeline,
+    read_section,
+    read_yaml,
+    settings,
+)
 from vcpipe.errors import InputError
 
 
@@ -12,7 +19,7 @@ def wrong(values: dict, overrides: list[str] = ()) -> str:
     return str(caught.value)
 
 
-@pytest.fixture()
+@pytest.fixture
 def values() -> dict:
     return {
         "datasets": {"d": {"path": "d.h5ad"}},
@@ -29,9 +36,7 @@ def test_the_shipped_configurations_are_valid(name):
     assert pipeline.finetune
 
 
-@pytest.mark.parametrize(
-    ("folder", "section"), [("pretrain", Pretrain), ("finetune", Finetune)]
-)
+@pytest.mark.parametrize(("folder", "section"), [("pretrain", Pretrain), ("finetune", Finetune)])
 def test_every_shipped_run_is_a_valid_section(folder, section):
     files = sorted((PROJECT / "config" / folder).glob("*.yaml"))
     assert files

@@ -9,10 +9,12 @@ from vcpipe.errors import InputError
 SPECIAL = ["<pad>", "<cls>", "<eoc>"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def make(screen):
     def batches(genes=None, cells=None, controls=None, **settings) -> PerturbationBatches:
-        known = known_genes(screen, build_vocabulary(screen.genes if genes is None else genes, SPECIAL))
+        known = known_genes(
+            screen, build_vocabulary(screen.genes if genes is None else genes, SPECIAL)
+        )
         if controls is None:
             controls = np.flatnonzero(screen.condition == "ctrl")
         if cells is None:
@@ -58,7 +60,9 @@ def test_partners_are_drawn_anew_unless_told_otherwise(make):
     assert not np.array_equal(
         redrawn.batch(cells, first)["control"], redrawn.batch(cells, second)["control"]
     )
-    assert np.array_equal(fixed.batch(cells, first)["control"], fixed.batch(cells, second)["control"])
+    assert np.array_equal(
+        fixed.batch(cells, first)["control"], fixed.batch(cells, second)["control"]
+    )
 
 
 def test_the_batchs_targets_are_always_among_the_sampled_genes(make, generator):

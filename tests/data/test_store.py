@@ -12,7 +12,7 @@ from vcpipe.errors import InputError
 SPECIAL = ["<pad>", "<cls>", "<eoc>"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def vocabulary(screen):
     return build_vocabulary(screen.genes, SPECIAL)
 
@@ -50,7 +50,9 @@ def test_the_store_does_not_depend_on_the_size_of_chunks(screen, vocabulary, tmp
 
 
 def test_genes_outside_the_vocabulary_are_left_out_but_counted(screen, counts, tmp_path):
-    store = write(tmp_path / "store", screen, np.arange(4), build_vocabulary(screen.genes[:10], SPECIAL))
+    store = write(
+        tmp_path / "store", screen, np.arange(4), build_vocabulary(screen.genes[:10], SPECIAL)
+    )
     assert store.genes.max() < 10
     assert store.totals.tolist() == counts.X[:4].sum(axis=1).A1.tolist()
 
@@ -58,9 +60,7 @@ def test_genes_outside_the_vocabulary_are_left_out_but_counted(screen, counts, t
 def test_cells_with_few_genes_are_left_out(screen, vocabulary, counts, tmp_path):
     detected = counts.X.getnnz(axis=1)
     least = int(np.median(detected))
-    store = write(
-        tmp_path / "store", screen, np.arange(120), vocabulary, Cells(min_genes=least)
-    )
+    store = write(tmp_path / "store", screen, np.arange(120), vocabulary, Cells(min_genes=least))
     assert len(store) == (detected >= least).sum()
 
 

@@ -8,7 +8,7 @@ from vcpipe.data.token_batches import TokenBatches, split_cells
 from vcpipe.data.vocabulary import build_vocabulary
 
 
-@pytest.fixture()
+@pytest.fixture
 def make(screen, tmp_path):
     vocabulary = build_vocabulary(screen.genes, ["<pad>", "<cls>", "<eoc>"])
     rows = np.arange(len(screen.cells))

@@ -9,7 +9,7 @@ from vcpipe.models.weights import take_weights
 SIZE = Transformer(hidden_dim=16, num_layers=2, num_heads=4, ffn_dim=16, dropout=0.0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def pretrained() -> dict[str, torch.Tensor]:
     return MaskedValueModel(SIZE, 10, 9).state_dict()
 

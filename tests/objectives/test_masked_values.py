@@ -14,7 +14,7 @@ def seeded(number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-@pytest.fixture()
+@pytest.fixture
 def batch() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     real = torch.ones(4, 13, dtype=torch.bool)

@@ -9,7 +9,7 @@ from vcpipe.objectives.perturbation import perturbation
 SIZE = Transformer(hidden_dim=32, num_layers=2, num_heads=4, ffn_dim=32, dropout=0.0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def batch() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     flags = torch.zeros(4, 12, dtype=torch.int64)
@@ -54,6 +54,8 @@ def test_the_answer_does_not_reach_the_model(batch):
     model.register_forward_hook(lambda _, __, output: seen.append(output))
 
     perturbation(model, batch, Perturbation(), torch.Generator())
-    perturbation(model, batch | {"perturbed": torch.zeros(4, 12)}, Perturbation(), torch.Generator())
+    perturbation(
+        model, batch | {"perturbed": torch.zeros(4, 12)}, Perturbation(), torch.Generator()
+    )
 
     assert torch.equal(seen[0], seen[1])

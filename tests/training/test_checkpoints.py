@@ -13,7 +13,7 @@ SIZE = Transformer(hidden_dim=16, num_layers=2, num_heads=4, ffn_dim=24, dropout
 VOCABULARY = build_vocabulary(["B", "A"], ["<pad>", "<cls>", "<eoc>"])
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     (tmp_path / "run.log").write_text("epoch 1\n")
     state = MaskedValueModel(SIZE, len(VOCABULARY), 2).state_dict()

@@ -203,7 +203,9 @@ def test_half_precision_on_a_cpu_is_refused(tmp_path):
 
 def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path):
     exact = run(tmp_path / "32", config=settings(max_epochs=20), model=network(0.0))[1].best
-    half = run(tmp_path / "16", config=settings(max_epochs=20, precision="bf16-mixed"), model=network(0.0))[1].best
+    half = run(
+        tmp_path / "16", config=settings(max_epochs=20, precision="bf16-mixed"), model=network(0.0)
+    )[1].best
     assert half == pytest.approx(exact, rel=0.2, abs=0.02)
     assert half != exact
 

@@ -38,17 +38,17 @@ FINETUNE = Finetune(
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def split(screen):
     return draw_split(screen, Split())[0]
 
 
-@pytest.fixture()
+@pytest.fixture
 def controls(screen):
     return draw_controls(screen, 1)
 
 
-@pytest.fixture()
+@pytest.fixture
 def run_pretrain(screen, tmp_path):
     def run(genes=None, name="base", config=PRETRAIN):
         vocabulary = build_vocabulary(
@@ -64,7 +64,7 @@ def run_pretrain(screen, tmp_path):
     return run
 
 
-@pytest.fixture()
+@pytest.fixture
 def run_finetune(screen, split, controls, tmp_path):
     def run(base, config=FINETUNE, name="tuned"):
         rows = model_rows(screen, split, controls)

@@ -13,6 +13,13 @@ PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "tests", "workflow")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests on the finished workflow stay in one process: it is made once."""
+    for item in items:
+        if "finished" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("finished"))
+
+
 class Workflow:
     def __init__(self, folder: Path):
         self.folder = folder
@@ -20,7 +27,7 @@ class Workflow:
     def run(self, *arguments: str, profile: str = "demo", check: bool = True):
         """Run snakemake as a user does, with the tiny configuration in place of the demo's."""
         done = subprocess.run(
-            [*self.command(profile), *arguments],
+            self.command(*arguments, profile=profile),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -31,13 +38,16 @@ class Workflow:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def command(self, profile: str = "demo") -> list[str]:
+    def command(self, *arguments: str, profile: str = "demo") -> list[str]:
+        # --configfile takes all that follows it, so it comes last.
         command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}"]
-        return [*command, "--configfile", "tests/workflow/config.yaml"]
+        return [*command, *arguments, "--configfile", "tests/workflow/config.yaml"]
 
     def planned(self, *arguments: str, profile: str = "demo") -> dict[str, int]:
         """The jobs that a dry run would run: {"pretrain": 1, ...}."""
-        output = self.run("-n", *arguments, "results/eval/summary.csv", profile=profile).stdout
+        done = self.run("results/eval/summary.csv", "-n", *arguments, profile=profile)
+        # The progress bar's logger writes to stderr, Snakemake's own to stdout.
+        output = done.stdout + done.stderr
         rows = re.findall(r"^ *([a-z][a-z_ ]*?) +(\d+) *$", output, re.MULTILINE)
         jobs = {name.replace(" ", "_"): int(count) for name, count in rows}
         assert jobs.pop("total", 0) == sum(jobs.values())
@@ -63,7 +73,7 @@ def copy_of_the_project(folder: Path) -> Workflow:
     return Workflow(folder)
 
 
-@pytest.fixture()
+@pytest.fixture
 def fresh(tmp_path) -> Workflow:
     """Nothing has been run yet."""
     return copy_of_the_project(tmp_path / "project")
@@ -73,11 +83,13 @@ def fresh(tmp_path) -> Workflow:
 def finished(tmp_path_factory) -> Workflow:
     """The tiny DAG has been run to its end, once for all tests; leave it as it is."""
     workflow = copy_of_the_project(tmp_path_factory.mktemp("finished") / "project")
-    workflow.run("results/eval/summary.csv", "results/convert_to_gears/tiny/data_pyg/cell_graphs.pkl")
+    workflow.run(
+        "results/eval/summary.csv", "results/convert_to_gears/tiny/data_pyg/cell_graphs.pkl"
+    )
     return workflow
 
 
-@pytest.fixture()
+@pytest.fixture
 def edited(finished):
     """The finished workflow; edited files are put back after the test."""
     kept = {

@@ -1,5 +1,7 @@
 """What stops before anything runs, and what each profile would run."""
 
+import re
+
 import pytest
 
 
@@ -31,24 +33,34 @@ def test_the_default_configuration_is_the_real_run_and_needs_no_data_for_a_dry_r
 
 
 def test_gpu_rules_ask_for_gpus_and_every_rule_for_memory_and_time(fresh):
-    output = fresh.run("-n", "results/eval/summary.csv", profile="slurm").stdout
-    jobs = [part for part in output.split("\n\n") if "resources:" in part]
-    assert len(jobs) == 19 - 1  # localrules have no cluster resources of their own to check
-    for job in jobs:
-        assert "mem_mb=" in job
-        assert "runtime=" in job
-        asks_for_gpu = "gpu=1" in job
-        assert asks_for_gpu == any(
-            name in job
-            for name in ("rule pretrain", "rule finetune", "results/finetune_perturbation/tiny_model")
+    output = fresh.run("results/eval/summary.csv", "-n", profile="slurm").stdout
+    jobs = {
+        (rule, model): resources
+        for rule, rest, resources in re.findall(
+            r"^rule (\w+):\n((?: +.*\n)*?) +resources: (.*)$", output, re.MULTILINE
         )
+        for model in [*re.findall(r"model=(\w+)", rest), *re.findall(r"baseline=(\w+)", rest), ""][
+            :1
+        ]
+    }
+    assert len(jobs) == 19
+    for resources in jobs.values():
+        assert "mem_mb=" in resources
+        assert "runtime=" in resources
+    assert {job for job, resources in jobs.items() if "gpu=1" in resources} == {
+        ("pretrain", ""),
+        ("finetune_perturbation", ""),
+        ("predict_perturbations", "tiny_model"),
+    }
 
 
 def test_a_misspelt_key_stops_the_dry_run_and_names_the_nearest(fresh):
     fresh.edit("tests/workflow/config.yaml", "batch_size", "batch_sise")
-    done = fresh.run("-n", "results/eval/summary.csv", check=False)
+    done = fresh.run("results/eval/summary.csv", "-n", check=False)
     assert done.returncode != 0
-    message = "pretrain.tiny_masked.training.batch_sise is not a setting; did you mean 'batch_size'?"
+    message = (
+        "pretrain.tiny_masked.training.batch_sise is not a setting; did you mean 'batch_size'?"
+    )
     assert message in done.stdout + done.stderr
 
 
@@ -71,6 +83,6 @@ def test_a_checkpoint_that_is_not_there_is_named_with_its_key(fresh):
 
 
 def test_a_single_stage_is_made_by_naming_its_target(fresh):
-    output = fresh.run("-n", "results/pretrain/tiny_masked/checkpoint").stdout
-    assert "pretrain" in output
-    assert "finetune" not in output
+    done = fresh.run("results/pretrain/tiny_masked/checkpoint", "-n")
+    assert "prepare cells" in done.stderr
+    assert "finetune" not in done.stderr

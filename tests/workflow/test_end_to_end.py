@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import time
@@ -30,7 +31,7 @@ COLUMNS = [
 ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def results(finished):
     return finished.folder / "results"
 
@@ -52,6 +53,7 @@ def test_the_summary_has_the_model_the_baselines_and_every_metric(results):
     assert (finite["value"] <= finite["ci_high"] + 1e-12).all()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_gears_finds_its_files(results):
     folder = results / "convert_to_gears/tiny"
     screen = ad.read_h5ad(folder / "perturb_processed.h5ad")
@@ -90,7 +92,7 @@ def test_every_prediction_is_a_whole_h5ad_on_the_same_genes(results):
 
 def test_the_checkpoint_says_what_made_it(results):
     folder = results / "finetune_perturbation/tiny_model/checkpoint"
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {".snakemake_timestamp"} == {
         "best_model.pt",
         "args.json",
         "vocab.json",
@@ -120,12 +122,14 @@ def wait_for(found, seconds: float = 120) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_pretraining_goes_on_where_it_was(fresh, finished, number):
+def test_a_killed_pretraining_goes_on_where_it_was(fresh, number):
     """Everything is killed in the middle; a rerun continues, and ends with the same weights."""
-    fresh.edit("tests/workflow/config.yaml", "max_epochs: 2, checkpoint", "max_epochs: 40, checkpoint")
+    fresh.edit(
+        "tests/workflow/config.yaml", "max_epochs: 2, checkpoint", "max_epochs: 40, checkpoint"
+    )
     target = "results/pretrain/tiny_masked/checkpoint"
     running = subprocess.Popen(
-        [*fresh.command(), target],
+        fresh.command(target),
         cwd=fresh.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -142,11 +146,8 @@ def test_a_killed_pretraining_goes_on_where_it_was(fresh, finished, number):
 
     log = next(state.glob("*/run.log")).read_text()
     assert "resumed at update" in log
-    other = finished.folder.parent / f"uninterrupted-{number}"
-    finished.run(target, "--config", "set=pretrain.tiny_masked.training.max_epochs=40")
-    del other
-    weights = [
-        torch.load(folder / target / "best_model.pt", weights_only=True)
-        for folder in (fresh.folder, finished.folder)
-    ]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    resumed = torch.load(fresh.folder / target / "best_model.pt", weights_only=True)
+    shutil.rmtree(fresh.folder / "results/.checkpoints")
+    fresh.run(target, "--forcerun", "pretrain")
+    whole = torch.load(fresh.folder / target / "best_model.pt", weights_only=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

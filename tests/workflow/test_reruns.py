@@ -54,7 +54,9 @@ def test_an_edited_library_function_reruns_the_rules_that_import_it_and_what_fol
 
 
 def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
-    edited.edit("workflow/vcpipe/evaluation/metrics.py", "import numpy as np", "import numpy as np\nX = 1")
+    edited.edit(
+        "workflow/vcpipe/evaluation/metrics.py", "import numpy as np", "import numpy as np\nX = 1"
+    )
     assert edited.planned() == {"score_perturbations": 4, "summarise": 1}
 
 
@@ -65,7 +67,12 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
         ("finetune.tiny_model.optimizer.lr=5e-5", AFTER_FINETUNING),
         (
             "eval.baselines.ridge_pca.penalty=0.2",
-            {"fit_baseline": 1, "predict_perturbations": 1, "score_perturbations": 1, "summarise": 1},
+            {
+                "fit_baseline": 1,
+                "predict_perturbations": 1,
+                "score_perturbations": 1,
+                "summarise": 1,
+            },
         ),
         ("pretrain.tiny_masked.training.seed=7", {"pretrain": 1, **AFTER_FINETUNING}),
         ("gears.cell_graphs.seed=3", {}),

@@ -22,9 +22,14 @@ def parser(manual: str, section: type[Section] | None = None) -> argparse.Argume
         description="\n\n".join(parts), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if section is not None:
-        made.add_argument("--config", metavar="FILE", help="YAML file with settings, or YAML itself")
         made.add_argument(
-            "overrides", nargs="*", metavar="dotted.name=value", help="settings that replace the file's"
+            "--config", metavar="FILE", help="YAML file with settings, or YAML itself"
+        )
+        made.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="dotted.name=value",
+            help="settings that replace the file's",
         )
         made.set_defaults(section=section)
     return made

@@ -86,7 +86,13 @@ def markdown_table() -> str:
     """The keys of the whole configuration, for config/README.md."""
     lines = ["| key | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |"]
     for row in rows(Pipeline):
-        cells = [f"`{row['key']}`", row["type"], f"`{row['default']}`", row["allowed"], row["meaning"]]
+        cells = [
+            f"`{row['key']}`",
+            row["type"],
+            f"`{row['default']}`",
+            row["allowed"],
+            row["meaning"],
+        ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

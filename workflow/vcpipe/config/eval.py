@@ -57,7 +57,9 @@ class Scoring(Section):
     metrics: list[Metric] = Field(
         list(Metric.__args__), min_length=1, description="metrics of the summary"
     )
-    num_de_genes: int = Field(20, ge=2, description="genes of the *_de metrics, from measured cells")
+    num_de_genes: int = Field(
+        20, ge=2, description="genes of the *_de metrics, from measured cells"
+    )
     exclude_target: bool = Field(
         True, description="leave the perturbed gene out of its own scores: its fall is trivial"
     )

@@ -23,7 +23,10 @@ class Perturbation(Section):
         True, description="control partners from the cell's own batch (scGPT: any)"
     )
     min_gene_match: float = Field(
-        0.5, gt=0, le=1, description="least share of genes that the checkpoint's vocabulary must hold"
+        0.5,
+        gt=0,
+        le=1,
+        description="least share of genes that the checkpoint's vocabulary must hold",
     )
 
 

@@ -66,10 +66,7 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
             found.append(f"finetune.{name} has the name of a baseline; give it another")
         if check_name(f"finetune.{name}.split", run.split, "splits"):
             split = pipeline.splits[run.split]
-            if (
-                split.method == "no_split"
-                and run.training.early_stopping.monitor == "val_loss"
-            ):
+            if split.method == "no_split" and run.training.early_stopping.monitor == "val_loss":
                 found.append(
                     f"finetune.{name}.training.early_stopping.monitor is val_loss but "
                     f"splits.{run.split} keeps no perturbation for val; expected train_loss"

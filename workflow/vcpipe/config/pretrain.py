@@ -15,7 +15,9 @@ class MaskedValues(Section):
     """scGPT's gene expression prediction: hide some values, predict them from the rest."""
 
     mask_ratio: list[Ratio] = Field(
-        [0.25, 0.5, 0.75], min_length=1, description="shares of hidden values; one is drawn per batch"
+        [0.25, 0.5, 0.75],
+        min_length=1,
+        description="shares of hidden values; one is drawn per batch",
     )
     input_style: Literal["binned", "log1p"] = Field(
         "binned", description="values: bins of a cell (scGPT), or normalised logarithms"

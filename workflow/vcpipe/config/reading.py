@@ -126,9 +126,7 @@ def _keys(values, dotted: str) -> list[str]:
     rest = dotted.split(".")
     while rest:
         known = values if isinstance(values, dict) else {}
-        size = next(
-            (n for n in range(len(rest), 1, -1) if ".".join(rest[:n]) in known), 1
-        )
+        size = next((n for n in range(len(rest), 1, -1) if ".".join(rest[:n]) in known), 1)
         keys.append(".".join(rest[:size]))
         values = known.get(keys[-1])
         rest = rest[size:]
@@ -228,7 +226,11 @@ def explain(section: type[Section], problem: dict) -> str:
     if problem["type"] == "extra_forbidden":
         parent = model_at(section, place[:-1])
         near = difflib.get_close_matches(str(place[-1]), parent.model_fields, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {listed(parent.model_fields, 30)}."
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"the keys are {listed(parent.model_fields, 30)}."
+        )
         return f"{dotted} is not a setting; {hint}"
     if problem["type"] == "missing":
         parent = model_at(section, place[:-1])

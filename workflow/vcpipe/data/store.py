@@ -59,7 +59,9 @@ def write_store(
                 name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS
             }
             for name, screen, rows in sources:
-                for part, counts, kept in _chunks(screen, rows, vocabulary, config.min_genes, chunk):
+                for part, counts, kept in _chunks(
+                    screen, rows, vocabulary, config.min_genes, chunk
+                ):
                     lengths = np.diff(kept.indptr)
                     starts.append(starts[-1][-1] + np.cumsum(lengths, dtype=np.int64))
                     totals.append(np.asarray(counts.sum(axis=1)).ravel())

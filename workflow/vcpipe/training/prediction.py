@@ -75,9 +75,7 @@ def predictions(
 
 def build_generator(folder: ModelFolder, process: Process) -> TransformerGenerator:
     """The folder's model, every weight loaded, ready to predict."""
-    model = TransformerGenerator(
-        folder.model, len(folder.vocabulary), folder.vocabulary.ids[PAD]
-    )
+    model = TransformerGenerator(folder.model, len(folder.vocabulary), folder.vocabulary.ids[PAD])
     take_weights(model, folder.state, ("",), str(folder.path / "best_model.pt"))
     return model.to(process.device).eval()
 

@@ -78,9 +78,7 @@ def finetune(
 ) -> Progress:
     """Finetune a folder's encoder to predict perturbed cells; rows names train, val and controls."""
     settings, vocabulary = config.perturbation, base.vocabulary
-    check_match(
-        vocabulary, screen.genes, settings.min_gene_match, f"The vocabulary of {base.path}"
-    )
+    check_match(vocabulary, screen.genes, settings.min_gene_match, f"The vocabulary of {base.path}")
     known = known_genes(screen, vocabulary)
     size = base.model.model_copy(update={"dropout": config.dropout})
     torch.manual_seed(config.training.seed)
