@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -14,6 +14,7 @@ help:
 	@echo "make test   the test suite (make test-all: the slow ones too)"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
 	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
+	@echo "make envs   envs/*.yaml, pinned as in requirements.lock"
 	@echo "make clean  remove .venv, results and caches"
 
 # The stamp holds the lock file it was installed from, so that a touch installs nothing.
@@ -37,6 +38,10 @@ test: .venv/installed.lock
 test-all: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not gpu and not slurm and not upstream"
 
+# What a finished demo must hold; .ci/run calls it after make demo.
+check-demo: .venv/installed.lock
+	pytest -q tests/check_demo.py
+
 lint: .venv/installed.lock
 	ruff check .
 	ruff format --check .
@@ -46,6 +51,9 @@ lint: .venv/installed.lock
 
 docs: .venv/installed.lock
 	python -m scripts.document_config
+
+envs: .venv/installed.lock
+	python -m scripts.pin_envs
 
 clean:
 	rm -rf .venv results .snakemake .pytest_cache .ruff_cache .hypothesis

@@ -2,9 +2,10 @@
 
     python -m scripts.build_vocabulary \\
         --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
-        --out results/build_vocabulary/demo/vocab.json --genes results/build_vocabulary/demo/genes.tsv
+        --out results/build_vocabulary/demo/vocab.json \\
+        --genes results/build_vocabulary/demo/genes.tsv
 
-With path=vocab.json an existing vocabulary (scGPT's) is checked against the genes and kept as it is.
+With path=vocab.json an existing vocabulary (scGPT's) is checked against the genes and kept as is.
 genes.tsv lists every gene of every screen and the id it got; a gene without one is left out later.
 """
 

@@ -4,7 +4,8 @@
         --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
         --split results/split_perturbations/demo/simulation_1_0.75.tsv \\
         --controls results/split_perturbations/demo/simulation_1_0.75_controls.tsv \\
-        --pretrained results/pretrain/demo_masked/checkpoint --config config/finetune/scgpt_demo.yaml \\
+        --pretrained results/pretrain/demo_masked/checkpoint \\
+        --config config/finetune/scgpt_demo.yaml \\
         --state results/.checkpoints/finetune_perturbation/scgpt_demo \\
         --out results/finetune_perturbation/scgpt_demo/checkpoint \\
         --metrics results/finetune_perturbation/scgpt_demo/metrics.csv optimizer.lr=5e-5

@@ -7,9 +7,9 @@
         --model results/finetune_perturbation/scgpt_demo/checkpoint --name scgpt_demo \\
         --out results/predict_perturbations/demo/simulation_1_0.75/scgpt_demo.h5ad num_cells=100
 
---model is a folder of finetune_perturbation or a file of fit_baseline. Every predicted cell comes from
-a control cell of the models' half; the other half is kept for scoring. Where the split keeps no
-perturbation for testing, the training perturbations are predicted.
+--model is a folder of finetune_perturbation or a file of fit_baseline. Every predicted cell comes
+from a control cell of the models' half; the other half is kept for scoring. Where the split keeps
+no perturbation for testing, the training perturbations are predicted.
 """
 
 from pathlib import Path

@@ -7,8 +7,8 @@
         --controls results/split_perturbations/demo/simulation_1_0.75_controls.tsv \\
         --out results/prepare_cells/demo n_bins=51
 
-With --split and --controls (one of each per screen) only training perturbations and the models' half
-of the controls enter: cells kept for val, test and scoring are never pretrained on.
+With --split and --controls (one of each per screen) only training perturbations and the models'
+half of the controls enter: cells kept for val, test and scoring are never pretrained on.
 """
 
 from pathlib import Path
@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         len(args.split) != len(args.controls)
     ):
         raise InputError(
-            f"{len(args.cells)} --cells, {len(args.split)} --split, {len(args.controls)} --controls; "
-            "expected as many of each, or neither --split nor --controls."
+            f"{len(args.cells)} --cells, {len(args.split)} --split, {len(args.controls)} --controls"
+            "; expected as many of each, or neither --split nor --controls."
         )
     sources = []
     for number, path in enumerate(args.cells):

@@ -1,13 +1,14 @@
 """Pretrain an encoder on a store of cells; write it as a scGPT folder.
 
     python -m scripts.pretrain --store results/prepare_cells/demo \\
-        --vocabulary results/build_vocabulary/demo/vocab.json --config config/pretrain/demo_masked.yaml \\
+        --vocabulary results/build_vocabulary/demo/vocab.json \\
+        --config config/pretrain/demo_masked.yaml \\
         --state results/.checkpoints/pretrain/demo --out results/pretrain/demo/checkpoint \\
         --metrics results/pretrain/demo/metrics.csv optimizer.lr=3e-4
 
 On GPUs: torchrun --nproc-per-node=2 -m scripts.pretrain --devices 2 ...
-A run that was interrupted (SIGTERM, SIGUSR1, or killed) goes on from --state when it is started again
-with the same settings, data and code; after a signal it exits with status 75.
+A run that was interrupted (SIGTERM, SIGUSR1, or killed) goes on from --state when it is started
+again with the same settings, data and code; after a signal it exits with status 75.
 """
 
 from pathlib import Path

@@ -13,7 +13,8 @@ def project(tmp_path, monkeypatch):
         "scripts/step.py": "def main():\n    from vcpipe.used import work\n    work()\n",
         "workflow/vcpipe/__init__.py": "",
         "workflow/vcpipe/used.py": (
-            '"""Used."""\nfrom vcpipe import deep\n\ndef work():\n    """Do."""\n    return deep.VALUE\n'
+            '"""Used."""\nfrom vcpipe import deep\n\n'
+            'def work():\n    """Do."""\n    return deep.VALUE\n'
         ),
         "workflow/vcpipe/deep.py": "VALUE = 1\n",
         "workflow/vcpipe/other.py": "VALUE = 2\n",

@@ -101,7 +101,7 @@ def test_an_override_of_an_undefined_run_names_those_that_exist(values):
 
 @pytest.mark.parametrize("text", ["optimizer.lr", "=3", "optimizer.lr=[1"])
 def test_an_override_that_is_none_is_an_error(text):
-    with pytest.raises(InputError, match="override|YAML"):
+    with pytest.raises(InputError, match=r"override|YAML"):
         read_section(Pretrain, "{corpus: c}", [text])
 
 

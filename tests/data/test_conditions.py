@@ -117,7 +117,7 @@ def test_a_perturbation_is_counted_within_its_cell_type(labels_of, counts):
 def test_a_cell_type_without_controls_is_named(labels_of, counts):
     kinds = np.where(np.arange(120) < 60, "K562", "A549")
     counts.obs["kind"] = kinds
-    with pytest.raises(InputError, match=r"has 0 control cells .* of cell type 'A549'; expec"):
+    with pytest.raises(InputError, match=r"has 0 control cells .* of cell type 'A549'; expected"):
         labels_of(cell_type_key="kind")
 
 

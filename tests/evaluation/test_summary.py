@@ -178,7 +178,7 @@ def test_logs_are_named_by_their_run(tmp_path):
     path.write_text("step,epoch,lr,grad_norm,train_loss,val_loss\n1,0,0.1,1,2.0,\n2,0,0.1,,,1.5\n")
     assert list(read_logs([path])) == ["pretrain/rna"]
     path.write_text("step,loss\n1,2.0\n")
-    with pytest.raises(InputError, match="no column train_loss, val_loss"):
+    with pytest.raises(InputError, match="no column lr, train_loss, val_loss"):
         read_logs([path])
 
 

@@ -79,7 +79,7 @@ def log(generator) -> pd.DataFrame:
     step = np.arange(1, 301)
     loss = 1 / np.sqrt(step) + 0.05 * generator.random(300)
     val_loss = np.where(step % 100 == 0, loss + 0.1, np.nan)
-    return pd.DataFrame({"step": step, "train_loss": loss, "val_loss": val_loss})
+    return pd.DataFrame({"step": step, "lr": 0.1, "train_loss": loss, "val_loss": val_loss})
 
 
 def test_figures_are_the_same_bytes_each_time(scores, summary, log, tmp_path):

@@ -87,7 +87,7 @@ def test_a_vocabulary_that_was_changed_after_training_is_refused(folder):
     ids = json.loads((folder / "vocab.json").read_text())
     ids["A"], ids["B"] = ids["B"], ids["A"]
     (folder / "vocab.json").write_text(json.dumps(ids))
-    with pytest.raises(InputError, match="expects vocabulary .* it was changed after training"):
+    with pytest.raises(InputError, match=r"expects vocabulary .* it was changed after training"):
         read_folder(folder)
 
 

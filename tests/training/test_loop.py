@@ -223,7 +223,8 @@ from vcpipe.training.loop import train
 with joined(0) as process:
     config = tests.settings(batch_size=8 // process.world, max_epochs=3)
     weights, progress = train(tests.network(0.0), tests.squared_error, tests.Pairs(37, 0.0),
-                              tests.Pairs(9, 0.0), config, process, Path("{folder}"), say=lambda text: None)
+                              tests.Pairs(9, 0.0), config, process, Path("{folder}"),
+                              say=lambda text: None)
     if process.first:
         torch.save({{"weights": weights, "rows": progress.rows}}, "{folder}/result.pt")
 """

@@ -75,19 +75,19 @@ rule summarise:
     output:
         summary=report(
             "results/eval/summary.csv",
-            category="Summary",
+            category="Overview",
             labels={"what": "all scores", "form": "csv"},
             caption="../report/summary.rst",
         ),
         verdicts=report(
             "results/eval/verdicts.tsv",
-            category="Summary",
+            category="Overview",
             labels={"what": "models against the best baseline", "form": "tsv"},
             caption="../report/verdicts.rst",
         ),
         table=report(
             "results/eval/figures/summary.html",
-            category="Summary",
+            category="Overview",
             labels={"what": "sortable table", "form": "html"},
             caption="../report/summary.rst",
         ),

@@ -12,7 +12,7 @@ ROOTS = {"vcpipe": PROJECT / "workflow", "scripts": PROJECT}
 
 
 def code(rule: str) -> str:
-    """Hash a rule's script and every module of ours that it imports, without comments and docstrings.
+    """Hash a rule's script and our modules that it imports, without comments and docstrings.
 
     Snakemake does not see an edited library module behind a `shell:` command; as a parameter of
     the rule this digest makes it rerun, and a changed comment does not.

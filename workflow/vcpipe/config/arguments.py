@@ -1,4 +1,4 @@
-"""What the scripts' command lines share: settings from a file, overrides, errors without traceback."""
+"""What the scripts' command lines share: settings files, overrides, errors without traceback."""
 
 import argparse
 import os

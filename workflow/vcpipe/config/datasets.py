@@ -106,7 +106,7 @@ class Dataset(Section):
     counts_layer: str | None = Field(None, description="layer with raw counts; null: X")
     unknown_targets: Literal["keep", "drop", "error"] = Field(
         "error",
-        description="perturbed genes that are not among the measured genes: keep them, drop their cells, or stop",
+        description="perturbed genes that were not measured: keep them, drop their cells, or stop",
     )
     small_perturbations: Literal["drop", "error"] = Field(
         "error", description="perturbations with fewer than min_cells cells: drop them, or stop"
@@ -119,7 +119,8 @@ class Dataset(Section):
         # GEARS and scGPT split "{cell_type}_{condition}_{dose}" at underscores.
         if "_" in value:
             raise ValueError(
-                f"expected no underscore, GEARS and scGPT split names there; use {value.replace('_', '-')!r}"
+                "expected no underscore, GEARS and scGPT split names there; "
+                f"use {value.replace('_', '-')!r}"
             )
         return value
 

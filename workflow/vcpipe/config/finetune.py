@@ -14,7 +14,7 @@ class Perturbation(Section):
     max_seq_len: int = Field(1536, ge=8, description="genes per step, drawn anew for each batch")
     always_sample_targets: bool = Field(
         True,
-        description="the batch's perturbed genes are always among them (scGPT: by chance, 8.5 % on VCC)",
+        description="always include the batch's perturbed genes (scGPT: by chance, 8.5 % on VCC)",
     )
     redraw_controls: bool = Field(
         True, description="a new control partner in each epoch (scGPT: one, for ever)"

@@ -57,8 +57,8 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess")
         if run.val_fraction == 0 and run.training.early_stopping.monitor == "val_loss":
             found.append(
-                f"pretrain.{name}.val_fraction is 0 but training.early_stopping.monitor is val_loss; "
-                "expected a fraction above 0, or train_loss"
+                f"pretrain.{name}.val_fraction is 0 but training.early_stopping.monitor is val_loss"
+                "; expected a fraction above 0, or train_loss"
             )
     for name, run in pipeline.finetune.items():
         check_name(f"finetune.{name}.dataset", run.dataset, "datasets")

@@ -242,7 +242,7 @@ def explain(section: type[Section], problem: dict) -> str:
 
 
 def model_at(section: type[Section], place: list) -> type[Section]:
-    """Follow a location into nested sections: model_at(Pipeline, ["pretrain", "x", "optimizer"])."""
+    """Follow a place into nested sections: model_at(Pipeline, ["pretrain", "x", "optimizer"])."""
     for part in place:
         if isinstance(section, type) and issubclass(section, BaseModel):
             if part not in section.model_fields:

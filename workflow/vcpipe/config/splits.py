@@ -12,7 +12,10 @@ class Split(Section):
 
     method: Literal["simulation", "no_split", "custom"] = Field(
         "simulation",
-        description="simulation: GEARS's, by target gene; no_split: all train, and scored on what was seen; custom: a table",
+        description=(
+            "simulation: GEARS's, by target gene; "
+            "no_split: all train, and scored on what was seen; custom: a table"
+        ),
     )
     train_gene_set_size: float = Field(
         0.75, gt=0, lt=1, description="share of target genes in train (a tenth of these is val)"

@@ -1,4 +1,4 @@
-"""Which cell is seen when: a pure function of (seed, epoch), the same for any number of processes."""
+"""Which cell is seen when: a function of (seed, epoch) only, whatever the number of processes."""
 
 import numpy as np
 

@@ -79,8 +79,8 @@ def write_store(
                     )
         if not cells or sum(map(len, cells)) == 0:
             raise InputError(
-                f"{path}: no cell is left; expected cells with at least {config.min_genes} detected genes "
-                "of the vocabulary (cells.min_genes)."
+                f"{path}: no cell is left; expected cells with at least {config.min_genes} "
+                "detected genes of the vocabulary (cells.min_genes)."
             )
         np.save(folder / "starts.npy", np.concatenate(starts))
         np.save(folder / "totals.npy", np.concatenate(totals))

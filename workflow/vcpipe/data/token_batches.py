@@ -65,7 +65,7 @@ class TokenBatches:
 
 
 def split_cells(num_cells: int, val_fraction: float, generator: np.random.Generator):
-    """Positions for training and for val_loss: at least one of the latter where any is asked for."""
+    """Positions for training and for val_loss: at least one of the latter if any is asked for."""
     num_val = max(1, round(num_cells * val_fraction)) if val_fraction else 0
     order = generator.permutation(num_cells)
     return np.sort(order[num_val:]), np.sort(order[:num_val])

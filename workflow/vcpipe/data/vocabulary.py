@@ -1,4 +1,4 @@
-"""One frozen vocabulary: gene symbol -> id, sorted by name, hashed, carried into every checkpoint."""
+"""One frozen vocabulary: gene symbol -> id, sorted by name, hashed, kept in every checkpoint."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def matched_share(vocabulary: Vocabulary, genes: Iterable[str]) -> float:
 
 
 def check_match(vocabulary: Vocabulary, genes: Iterable[str], least: float, what: str) -> None:
-    """Refuse a vocabulary that knows too few of the genes; training on the rest would be a guess."""
+    """Refuse a vocabulary that knows too few genes; training on the rest would be a guess."""
     genes = list(genes)
     share = matched_share(vocabulary, genes)
     if share < least:

@@ -14,7 +14,9 @@ def read_logs(paths: list[Path]) -> dict[str, pd.DataFrame]:
     for path in map(Path, paths):
         name = "/".join(path.absolute().parent.parts[-2:])
         log = pd.read_csv(existing(path, "the metrics.csv of a training run"))
-        missing = [column for column in ("step", "train_loss", "val_loss") if column not in log]
+        missing = [
+            column for column in ("step", "lr", "train_loss", "val_loss") if column not in log
+        ]
         if missing:
             raise InputError(
                 f"{path} has no column {listed(missing)}; expected the metrics.csv that "

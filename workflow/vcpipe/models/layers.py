@@ -10,7 +10,7 @@ from vcpipe.config.model import Transformer
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention through scaled_dot_product_attention, which picks the device's kernel."""
+    """Multi-head attention by scaled_dot_product_attention, which picks the device's kernel."""
 
     def __init__(self, config: Transformer):
         super().__init__()

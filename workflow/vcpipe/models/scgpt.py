@@ -94,7 +94,7 @@ class MaskedValueModel(nn.Module):
     def forward(
         self, genes_BT: Tensor, values_BT: Tensor, real_BT: Tensor | None, scored_BT: Tensor
     ) -> Tensor:
-        """Predict the values at scored_BT only, as one vector of N; the head sees no other token."""
+        """Predict the values at scored_BT only, as a vector of N; the head sees no other token."""
         x_BTD = self.encoder(genes_BT) + self.value_encoder(values_BT)
         return self.decoder(self.transformer_encoder(x_BTD, real_BT)[scored_BT])
 

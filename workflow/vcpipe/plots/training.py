@@ -22,7 +22,9 @@ def loss_curves(logs: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_run(ax, log: pd.DataFrame) -> None:
-    train = log.dropna(subset=["train_loss"])
+    # Rows with a rate are batches; the others sum up an epoch.
+    batches = log["lr"].notna()
+    train = log[batches if batches.any() else ~batches].dropna(subset=["train_loss"])
     val = log.dropna(subset=["val_loss"])
     if len(train) > NUM_RAW_POINTS:
         ax.plot(train["step"], train["train_loss"], color=LIGHT_GREY, linewidth=0.6)

@@ -34,7 +34,7 @@ class ModelFolder:
 
     @property
     def about(self) -> dict:
-        """What our own training noted: settings, digests, code version; empty in scGPT's folders."""
+        """What our training noted: settings, digests, code version; empty in scGPT's folders."""
         return self.args.get("vcpipe", {})
 
     @property

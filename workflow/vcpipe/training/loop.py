@@ -221,7 +221,8 @@ class _Run:
         ]
         shown = "" if val_loss is None else f", val_loss {val_loss:.4f}"
         self.say(
-            f"epoch {progress.epoch + 1}/{self.config.max_epochs}: train_loss {train_loss:.4f}{shown}"
+            f"epoch {progress.epoch + 1}/{self.config.max_epochs}: "
+            f"train_loss {train_loss:.4f}{shown}"
         )
         if judged < progress.best:
             progress.best, progress.best_epoch = judged, progress.epoch

@@ -20,8 +20,8 @@ def rate_factor(config: Scheduler, update: int, epoch: int, num_updates: int) ->
     """What the learning rate is multiplied with at one update (both count from 0)."""
     if config.warmup_steps >= num_updates:
         raise InputError(
-            f"scheduler.warmup_steps is {config.warmup_steps} but the run has {num_updates} updates; "
-            "expected fewer. Lower warmup_steps or raise training.max_epochs."
+            f"scheduler.warmup_steps is {config.warmup_steps} but the run has {num_updates} updates"
+            "; expected fewer. Lower warmup_steps or raise training.max_epochs."
         )
     if update < config.warmup_steps:
         return (update + 1) / config.warmup_steps

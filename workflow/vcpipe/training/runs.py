@@ -76,7 +76,7 @@ def finetune(
     out: Path,
     metrics: Path,
 ) -> Progress:
-    """Finetune a folder's encoder to predict perturbed cells; rows names train, val and controls."""
+    """Finetune a folder's encoder to predict perturbed cells; rows has train, val and controls."""
     settings, vocabulary = config.perturbation, base.vocabulary
     check_match(vocabulary, screen.genes, settings.min_gene_match, f"The vocabulary of {base.path}")
     known = known_genes(screen, vocabulary)
