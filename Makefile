@@ -1,6 +1,6 @@
 # make demo | test | lint | clean: each creates .venv first where it is missing.
 SHELL := bash
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -20,17 +20,24 @@ help:
 # The stamp holds the lock file it was installed from, so that a touch installs nothing.
 .venv/installed.lock: requirements.lock
 	@cmp -s requirements.lock $@ || { \
-	  $(PYTHON) -m venv .venv && \
-	  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+	  base=$$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable)); sys.exit(sys.version_info[:2] != (3, 11))') || \
+	    { echo "error: $(PYTHON) is not Python 3.11; name one: make PYTHON=/path/to/python3.11"; exit 1; }; \
+	  echo "installing requirements.lock into .venv (minutes, once)"; \
+	  $$base -m venv --without-pip --clear .venv && \
+	  $$base -m pip --python .venv/bin/python --disable-pip-version-check \
+	    install --quiet -r requirements.lock && \
 	  cp requirements.lock $@; }
 	@touch $@
 
 demo: .venv/installed.lock
 	snakemake --profile profiles/demo results/eval/summary.csv
-	snakemake --profile profiles/demo --report results/report.html --quiet
+	@$(MAKE) --no-print-directory results/report.html
 	@python -m scripts.show_summary results/eval/summary.csv
 	@echo "summary: results/eval/summary.csv"
 	@echo "report:  results/report.html"
+
+results/report.html: results/eval/summary.csv
+	snakemake --profile profiles/demo --report $@
 
 test: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not slow and not gpu and not slurm and not upstream"

@@ -210,6 +210,26 @@ def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path):
     assert half != exact
 
 
+def test_a_run_that_goes_on_with_other_steps_an_epoch_skips_no_cell(tmp_path):
+    """As after a restart on another number of GPUs: some cells may come again, none is left out."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, failing_at(8, crash), settings(checkpoint_every_n_steps=7))
+    before = torch.load(tmp_path / "last.pt", weights_only=True)["progress"]
+    assert (before["epoch"], before["step"]) == (1, 2)
+    said = []
+    seen = []
+
+    def loss(model, batch, generator):
+        if model.training:
+            seen.append(len(batch["x"]))
+        return squared_error(model, batch, generator)
+
+    config = settings(batch_size=3, max_epochs=2)
+    train(network(), loss, Pairs(), Pairs(8), config, ALONE, tmp_path, said.append)
+    assert "an epoch has 14 steps now, it had 5" in said[0]
+    assert sum(seen) >= 40 - 2 * 8
+
+
 TWO = """
 import sys, torch
 sys.path[:0] = ["{project}", "{project}/workflow"]

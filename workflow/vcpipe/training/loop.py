@@ -245,10 +245,13 @@ class _Run:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "progress": asdict(self.progress),
+                "num_steps": self.num_steps,
             }
             with writing(self.folder / "last.pt") as partial:
                 torch.save(state, partial)
             write_metrics(self.folder / "metrics.csv", self.progress.rows)
+        # No process goes on, or ends, before the state is on disk.
+        total([0.0], self.process)
 
     def resume(self) -> None:
         path = self.folder / "last.pt"
@@ -260,6 +263,10 @@ class _Run:
         self.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
         self.saved_update = self.progress.update
+        if state["num_steps"] != self.num_steps:
+            # Another number of processes cuts the epoch into other steps: rather again than never.
+            self.progress.step = self.progress.step * self.num_steps // state["num_steps"]
+            self.say(f"an epoch has {self.num_steps} steps now, it had {state['num_steps']}")
         self.say(f"resumed at update {self.progress.update} from {path}")
 
 

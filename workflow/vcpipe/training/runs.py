@@ -51,7 +51,8 @@ def pretrain(
     )
     cells = TokenBatches(store, vocabulary, settings, train_cells)
     held_out = TokenBatches(store, vocabulary, settings, val_cells) if len(val_cells) else None
-    run = _Run(config, settings, {"data_digest": store.manifest["data_digest"]}, code, state)
+    data = {"data_digest": store.manifest["data_digest"]}
+    run = _Run(config, settings, data, code, state, process)
     run.say(f"{len(train_cells)} cells, {len(val_cells)} for val_loss, {_size(model)} weights")
     args = {
         "input_style": settings.input_style,
@@ -60,9 +61,7 @@ def pretrain(
         "mask_ratio": settings.mask_ratio,
         "mask_value": -1,
     }
-    return run.train_and_write(
-        model, cells, held_out, config.model, vocabulary, args, process, out, metrics
-    )
+    return run.train_and_write(model, cells, held_out, config.model, vocabulary, args, out, metrics)
 
 
 def finetune(
@@ -88,7 +87,7 @@ def finetune(
         "rows_digest": digest({name: part.tolist() for name, part in rows.items()}),
         "pretrained_digest": base.digest,
     }
-    run = _Run(config, settings, data, code, state)
+    run = _Run(config, settings, data, code, state, process)
     loaded = []
     if config.initial_weights == "pretrained":
         loaded = take_weights(model, base.state, SHARED, str(base.path / "best_model.pt"))
@@ -113,9 +112,7 @@ def finetune(
     if cells.unusable:
         run.say(f"left out, the model does not know their genes: {listed(cells.unusable)}")
     args = {"max_seq_len": settings.max_seq_len, "loaded": loaded}
-    return run.train_and_write(
-        model, cells, held_out, size, vocabulary, args, process, out, metrics
-    )
+    return run.train_and_write(model, cells, held_out, size, vocabulary, args, out, metrics)
 
 
 def _size(model: nn.Module) -> str:
@@ -126,15 +123,25 @@ class _Run:
     """What both kinds share: a state folder named after all that shapes the run, a log, the end."""
 
     def __init__(
-        self, config: Pretrain | Finetune, objective: Section, data: dict, code: str, state: Path
+        self,
+        config: Pretrain | Finetune,
+        objective: Section,
+        data: dict,
+        code: str,
+        state: Path,
+        process: Process,
     ):
         self.config, self.data, self.objective = config, data, objective
         settings = config.model_dump(mode="json")
         self.folder = state / digest({"config": settings, "data": data, "code": code})
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "run.log"
+        self.process = process
 
     def say(self, text: str) -> None:
+        """Every process trains, the first one speaks."""
+        if not self.process.first:
+            return
         print(text, flush=True)
         with self.log.open("a") as handle:
             handle.write(text + "\n")
@@ -147,7 +154,6 @@ class _Run:
         size,
         vocabulary: Vocabulary,
         args: dict,
-        process: Process,
         out: Path,
         metrics: Path,
     ) -> Progress:
@@ -162,11 +168,11 @@ class _Run:
             cells,
             held_out,
             Settings(self.config.optimizer, self.config.scheduler, self.config.training),
-            process,
+            self.process,
             self.folder,
-            self.say if process.first else _silent,
+            self.say,
         )
-        if process.first:
+        if self.process.first:
             about = {
                 **self.data,
                 "objective": self.config.objective,
@@ -181,7 +187,3 @@ class _Run:
             write_folder(out, weights, size, vocabulary, args, about, self.log)
             write_metrics(metrics, progress.rows)
         return progress
-
-
-def _silent(text: str) -> None:
-    """Every process trains, the first one speaks."""
