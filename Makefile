@@ -37,7 +37,8 @@ demo: .venv/installed.lock
 	@echo "report:  results/report.html"
 
 results/report.html: results/eval/summary.csv
-	snakemake --profile profiles/demo --report $@
+	snakemake --profile profiles/demo --report results/.report.html
+	@mv results/.report.html $@
 
 test: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not slow and not gpu and not slurm and not upstream"

@@ -29,19 +29,18 @@ def main(argv: list[str] | None = None) -> None:
     add_training_arguments(made)
     args = parse(made, argv)
 
-    from vcpipe.data.model_cells import model_rows
     from vcpipe.data.screen import open_screen
     from vcpipe.data.splits import read_controls, read_split
     from vcpipe.provenance import code
     from vcpipe.training.checkpoints import read_folder
     from vcpipe.training.distributed import joined
-    from vcpipe.training.runs import finetune
+    from vcpipe.training.finetuning import finetune
 
-    screen = open_screen(args.cells)
     with joined(args.devices) as process:
         finetune(
-            screen,
-            model_rows(screen, read_split(args.split), read_controls(args.controls)),
+            open_screen(args.cells),
+            read_split(args.split),
+            read_controls(args.controls),
             read_folder(args.pretrained),
             args.config,
             code("finetune_perturbation"),

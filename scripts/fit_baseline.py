@@ -27,13 +27,14 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(made, argv)
 
     from vcpipe.data.screen import open_screen
-    from vcpipe.data.splits import read_controls, read_split
+    from vcpipe.data.splits import read_controls, read_split, split_digest
     from vcpipe.evaluation.baselines import BASELINES, write_baseline
     from vcpipe.evaluation.profiles import training_profiles
     from vcpipe.files import digest
 
     screen = open_screen(args.cells)
-    training = training_profiles(screen, read_split(args.split), read_controls(args.controls))
+    split, controls = read_split(args.split), read_controls(args.controls)
+    training = training_profiles(screen, split, controls)
     config = getattr(args.config, args.baseline)
     parameters = BASELINES[args.baseline].fit(training, config)
     settings = {"baseline": args.baseline, "config": config.model_dump(mode="json")}
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         **settings,
         "config_digest": digest(settings),
         "data_digest": screen.data_digest,
+        "split_digest": split_digest(split, controls),
     }
     write_baseline(args.out, parameters, about)
     print(f"{args.baseline}: fitted on {len(training.conditions)} perturbations -> {args.out}")

@@ -28,7 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     made.add_argument("--name", required=True, help="what the summary calls the model")
     made.add_argument("--out", type=Path, required=True, help="h5ad of predicted cells to write")
-    made.add_argument("--devices", type=int, default=0, help="1 for a GPU (default: 0, the CPU)")
+    made.add_argument(
+        "--devices", type=int, choices=[0, 1], default=0, help="1 for a GPU (default: 0, the CPU)"
+    )
     args = parse(made, argv)
 
     from vcpipe.data.predictions import write_predictions

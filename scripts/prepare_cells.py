@@ -53,7 +53,10 @@ def main(argv: list[str] | None = None) -> None:
         sources.append((screen.name, screen, rows))
     about = {"held_out": bool(args.split)}
     manifest = write_store(args.out, sources, read_vocabulary(args.vocabulary), args.config, about)
-    print(f"{manifest['num_cells']} cells, {manifest['num_entries']} values in {args.out}")
+    print(
+        f"{manifest['num_cells']} cells, {manifest['num_entries']} values in {args.out}; "
+        f"{manifest['num_cells_left_out']} cells had fewer than {args.config.min_genes} genes"
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.data.vocabulary import read_vocabulary
     from vcpipe.provenance import code
     from vcpipe.training.distributed import joined
-    from vcpipe.training.runs import pretrain
+    from vcpipe.training.pretraining import pretrain
 
     with joined(args.devices) as process:
         pretrain(

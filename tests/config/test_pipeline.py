@@ -28,6 +28,12 @@ def test_a_run_may_not_start_from_weights_that_saw_its_test_cells(values):
     assert "preprocess.c.split is None; expected 's'" in text
 
 
+def test_another_name_for_the_same_cells_is_no_way_around_it(values):
+    values["datasets"]["e"] = {"path": "d.h5ad"}
+    values["preprocess"]["c"] = {"datasets": ["e"]}
+    assert "that its encoder has seen" in wrong(values)
+
+
 def test_where_nothing_is_held_out_nothing_leaks(values):
     values["preprocess"]["c"]["split"] = None
     values["finetune"]["f"] |= {

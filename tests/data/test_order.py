@@ -28,6 +28,13 @@ def test_no_batch_is_larger_than_asked(world):
     assert max(len(part) for step in epoch(50, world) for part in step) <= 4
 
 
+@pytest.mark.parametrize("num_cells", [3, 5, 7, 50])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_no_process_is_left_without_a_cell(num_cells, batch_size):
+    for step in epoch(num_cells, 3, batch_size=batch_size):
+        assert min(len(part) for part in step) > 0
+
+
 def test_the_order_is_a_function_of_seed_and_epoch():
     first = [part.tolist() for step in epoch(17, 1) for part in step]
     assert first == [part.tolist() for step in epoch(17, 1) for part in step]

@@ -105,3 +105,12 @@ def test_a_batch_without_controls_is_an_error_with_a_way_out(make, screen):
     with pytest.raises(InputError, match=r"Batch b1 .* no control cells.*within_batch: false"):
         make(controls=only_b0)
     make(controls=only_b0, within_batch=False)
+
+
+def test_half_a_combination_is_no_single_perturbation(screen):
+    names = screen.genes[screen.genes != "GENE07"]
+    known = known_genes(screen, build_vocabulary(names, SPECIAL))
+    assert known.targets("GENE03+GENE11") == [known.position["GENE03"], known.position["GENE11"]]
+    assert not known.flags("GENE03+GENE07")
+    assert known.targets("GENE03+GENE07") == []
+    assert known.flags("ctrl")

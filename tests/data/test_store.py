@@ -85,3 +85,10 @@ def test_the_manifest_names_what_the_store_was_made_of(screen, vocabulary, tmp_p
     assert manifest["vocabulary_digest"] == vocabulary.digest
     assert manifest["datasets"] == {"tiny": screen.data_digest}
     assert manifest["num_cells"] == 9
+
+
+def test_the_digest_follows_which_cells_entered(screen, vocabulary, tmp_path):
+    one = write(tmp_path / "one", screen, np.arange(0, 9), vocabulary)
+    other = write(tmp_path / "other", screen, np.arange(1, 10), vocabulary)
+    assert one.manifest["data_digest"] != other.manifest["data_digest"]
+    assert one.manifest["seen"] == {screen.data_digest: ["ctrl"]}

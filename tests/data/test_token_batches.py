@@ -69,3 +69,16 @@ def test_validation_cells_are_never_trained_on(generator):
     assert sorted([*train, *val]) == list(range(100))
     assert len(split_cells(100, 0.001, generator)[1]) == 1
     assert len(split_cells(100, 0.0, generator)[1]) == 0
+
+
+def test_genes_that_a_screen_did_not_measure_are_never_zeros(screen, tmp_path, generator):
+    vocabulary = build_vocabulary(
+        [*screen.genes, *(f"OTHER{i}" for i in range(50))], ["<pad>", "<cls>", "<eoc>"]
+    )
+    rows = np.arange(20)
+    write_store(tmp_path / "store", [("tiny", screen, rows)], vocabulary, Cells(), {})
+    config = MaskedValues(max_seq_len=60, include_zero_genes=0.9)
+    batches = TokenBatches(open_store(tmp_path / "store"), vocabulary, config, rows)
+    batch = batches.batch(rows, generator)
+    shown = set(batch["genes"][batch["real"]]) - {batches.cls_id}
+    assert shown == set(vocabulary.encode(screen.genes))

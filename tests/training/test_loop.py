@@ -178,9 +178,40 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
 
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(FloatingPointError, match=r"Loss is nan at update 1 \(lr 1\.0e-02\)"):
+    with pytest.raises(FloatingPointError, match=r"Loss is nan .* at update 1 \(lr 1\.0e-02\)"):
         run(tmp_path, loss, model=model)
     assert same(model.state_dict(), before)
+
+
+def test_an_infinite_gradient_stops_before_the_update(tmp_path):
+    class Steep(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * float("inf")
+
+    def loss(model, batch, generator):
+        value, count = squared_error(model, batch, generator)
+        return (Steep.apply(value) if model.training else value), count
+
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(FloatingPointError, match=r"gradient norm (nan|inf) at update 1"):
+        run(tmp_path, loss, model=model)
+    assert same(model.state_dict(), before)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_validation_loss_that_is_not_finite_is_an_error(tmp_path):
+    def loss(model, batch, generator):
+        value, count = squared_error(model, batch, generator)
+        return (value if model.training else value * float("nan")), count
+
+    with pytest.raises(FloatingPointError, match="val_loss is nan after epoch 1"):
+        run(tmp_path, loss)
 
 
 def test_the_rate_follows_its_schedule(tmp_path):
@@ -231,7 +262,7 @@ def test_a_run_that_goes_on_with_other_steps_an_epoch_skips_no_cell(tmp_path):
 
 
 TWO = """
-import sys, torch
+import os, signal, sys, torch
 sys.path[:0] = ["{project}", "{project}/workflow"]
 import importlib.util
 spec = importlib.util.spec_from_file_location("loop_tests", "{project}/tests/training/test_loop.py")
@@ -240,35 +271,60 @@ from pathlib import Path
 from vcpipe.training.distributed import joined
 from vcpipe.training.loop import train
 
+stop_at, dropout, noise = {stop_at}, {dropout}, {noise}
+calls = [0]
+
+def loss(model, batch, generator):
+    calls[0] += model.training
+    if calls[0] == stop_at and process.rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return tests.squared_error(model, batch, generator)
+
 with joined(0) as process:
     config = tests.settings(batch_size=8 // process.world, max_epochs=3)
-    weights, progress = train(tests.network(0.0), tests.squared_error, tests.Pairs(37, 0.0),
-                              tests.Pairs(9, 0.0), config, process, Path("{folder}"),
+    weights, progress = train(tests.network(dropout), loss, tests.Pairs(37, noise),
+                              tests.Pairs(9, noise), config, process, Path("{folder}"),
                               say=lambda text: None)
     if process.first:
         torch.save({{"weights": weights, "rows": progress.rows}}, "{folder}/result.pt")
 """
 
 
+def in_processes(world: int, folder: Path, stop_at: int = -1, dropout=0.0, noise=0.0):
+    """Run the program above under torchrun; returns its exit status and what it saved."""
+    folder.mkdir(exist_ok=True)
+    program = folder / "program.py"
+    program.write_text(
+        TWO.format(project=PROJECT, folder=folder, stop_at=stop_at, dropout=dropout, noise=noise)
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+    done = subprocess.run(
+        [sys.executable, *(launcher if world > 1 else []), str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return done.returncode, done.stderr
+    return 0, torch.load(folder / "result.pt", weights_only=True)
+
+
 def test_two_processes_learn_what_one_learns(tmp_path):
-    results = []
-    for world in (1, 2):
-        folder = tmp_path / str(world)
-        folder.mkdir()
-        program = folder / "program.py"
-        program.write_text(TWO.format(project=PROJECT, folder=folder))
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        done = subprocess.run(
-            [sys.executable, *(launcher if world > 1 else []), str(program)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        results.append(torch.load(folder / "result.pt", weights_only=True))
-    one, two = results
+    _, one = in_processes(1, tmp_path / "1")
+    _, two = in_processes(2, tmp_path / "2")
     for name in one["weights"]:
         torch.testing.assert_close(one["weights"][name], two["weights"][name])
     assert np.allclose(
         np.array(one["rows"], dtype=float), np.array(two["rows"], dtype=float), equal_nan=True
     )
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_and_they_go_on_exactly(tmp_path):
+    settings = {"dropout": 0.3, "noise": 0.1}
+    _, whole = in_processes(2, tmp_path / "whole", **settings)
+    status, errors = in_processes(2, tmp_path / "stopped", stop_at=7, **settings)
+    assert status != 0
+    assert "Interrupted: stopped by a signal after update" in errors
+    _, resumed = in_processes(2, tmp_path / "stopped", **settings)
+    assert same(resumed["weights"], whole["weights"])
+    assert resumed["rows"] == whole["rows"]

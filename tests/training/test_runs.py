@@ -1,5 +1,8 @@
 """Pretraining, finetuning and prediction on the tiny screen, one after the other."""
 
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -9,16 +12,17 @@ from vcpipe.config.finetune import Finetune
 from vcpipe.config.preprocess import Cells
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.splits import Split
-from vcpipe.data.model_cells import model_rows
-from vcpipe.data.splits import draw_controls, draw_split
+from vcpipe.data.screen import open_screen
+from vcpipe.data.splits import draw_controls, draw_split, training_rows
 from vcpipe.data.store import open_store, write_store
 from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.errors import InputError
 from vcpipe.models.scgpt import SHARED
 from vcpipe.training.checkpoints import read_folder
 from vcpipe.training.distributed import Process
+from vcpipe.training.finetuning import finetune
 from vcpipe.training.prediction import gene_chunks, predictions
-from vcpipe.training.runs import finetune, pretrain
+from vcpipe.training.pretraining import pretrain
 
 ALONE = Process(0, 1, torch.device("cpu"))
 TRAINING = {"batch_size": 16, "max_epochs": 2}
@@ -49,12 +53,13 @@ def controls(screen):
 
 
 @pytest.fixture
-def run_pretrain(screen, tmp_path):
-    def run(genes=None, name="base", config=PRETRAIN):
+def run_pretrain(screen, split, controls, tmp_path):
+    def run(genes=None, name="base", config=PRETRAIN, rows=None):
         vocabulary = build_vocabulary(
             screen.genes if genes is None else genes, ["<pad>", "<cls>", "<eoc>"]
         )
-        rows = np.arange(len(screen.cells))
+        if rows is None:
+            rows = training_rows(screen, split, controls)
         write_store(tmp_path / "store", [("tiny", screen, rows)], vocabulary, Cells(), {})
         store = open_store(tmp_path / "store")
         paths = (tmp_path / "state", tmp_path / name, tmp_path / f"{name}.csv")
@@ -66,10 +71,9 @@ def run_pretrain(screen, tmp_path):
 
 @pytest.fixture
 def run_finetune(screen, split, controls, tmp_path):
-    def run(base, config=FINETUNE, name="tuned"):
-        rows = model_rows(screen, split, controls)
-        paths = (tmp_path / "state", tmp_path / name, tmp_path / f"{name}.csv")
-        finetune(screen, rows, base, config, "code", ALONE, *paths)
+    def run(base, config=FINETUNE, name="tuned", cells=screen):
+        paths = (tmp_path / f"{name}-state", tmp_path / name, tmp_path / f"{name}.csv")
+        finetune(cells, split, controls, base, config, "code", ALONE, *paths)
         return read_folder(tmp_path / name)
 
     return run
@@ -108,14 +112,33 @@ def test_a_random_twin_loads_nothing(run_pretrain, run_finetune):
     assert not torch.allclose(twin.state[name], base.state[name], atol=1e-2)
 
 
-def test_finetuning_never_sees_held_out_cells(run_pretrain, run_finetune, screen, split, controls):
-    """Held-out perturbations and the scoring half of the controls are in none of the rows."""
-    rows = model_rows(screen, split, controls)
-    used = np.concatenate(list(rows.values()))
-    assert not set(screen.condition[used]) & set(split.conditions("test"))
-    scoring = {cell for cell, use in controls.items() if use == "scoring"}
-    assert not set(screen.cells[used]) & scoring
-    assert not set(rows["train"]) & set(rows["val"])
+def test_finetuning_never_sees_held_out_cells(
+    run_pretrain, run_finetune, screen, split, controls, tmp_path
+):
+    """With nonsense in every cell that is held out, the finetuned weights are the same."""
+    base = run_pretrain()
+    poisoned = tmp_path / "poisoned.h5ad"
+    shutil.copy(screen.path, poisoned)
+    scoring = np.isin(screen.cells, [cell for cell, use in controls.items() if use == "scoring"])
+    held_out = np.isin(screen.condition, split.conditions("test")) | scoring
+    assert held_out.sum() > 20
+    with h5py.File(poisoned, "r+") as file:
+        starts, values = file["X/indptr"][:], file["X/data"][:]
+        for row in np.flatnonzero(held_out):
+            values[starts[row] : starts[row + 1]] = 1000.0
+        file["X/data"][:] = values
+
+    clean = run_finetune(base, name="clean")
+    other = run_finetune(base, name="other", cells=open_screen(poisoned))
+
+    assert all(torch.equal(clean.state[name], other.state[name]) for name in clean.state)
+
+
+def test_an_encoder_that_saw_held_out_cells_is_refused(run_pretrain, run_finetune, screen, split):
+    base = run_pretrain(rows=np.arange(len(screen.cells)))
+    held_out = split.conditions("test")[0].replace("+", r"\+")
+    with pytest.raises(InputError, match=f"was pretrained on cells of .*{held_out}"):
+        run_finetune(base)
 
 
 def test_a_vocabulary_of_other_genes_is_refused(run_pretrain, run_finetune):
@@ -144,6 +167,13 @@ def predicted(screen, split, controls, folder, **config):
     config = Prediction(**({"num_cells": 5, "batch_size": 2} | config))
     cells, about = predictions(screen, split, controls, folder.path, config, devices=0)
     return dict(cells), about
+
+
+def test_a_model_of_another_split_is_refused(run_pretrain, run_finetune, screen, controls):
+    tuned = run_finetune(run_pretrain())
+    other = draw_split(screen, Split(seed=2))[0]
+    with pytest.raises(InputError, match="may have been trained on there"):
+        predicted(screen, other, controls, tuned)
 
 
 def test_every_held_out_perturbation_is_predicted(

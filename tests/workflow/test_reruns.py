@@ -23,6 +23,7 @@ def test_a_finished_workflow_has_nothing_to_do(finished):
         ("workflow/vcpipe/training/loop.py", "def train(", "# a comment\ndef train("),
         ("workflow/vcpipe/data/binning.py", '"""Counts -> value bins', '"""Value bins'),
         ("scripts/pretrain.py", '"""Pretrain an encoder', '"""Train an encoder'),
+        ("workflow/vcpipe/config/eval.py", 'description="ridge penalty"', 'description="penalty"'),
         ("profiles/demo/config.yaml", "cores: 2", "cores: 1"),
         ("profiles/demo/config.yaml", "pretrain: {gpu: 0}", "pretrain: {gpu: 2}"),
     ],
@@ -51,6 +52,13 @@ def test_a_touch_reruns_nothing(finished):
 def test_an_edited_library_function_reruns_the_rules_that_import_it_and_what_follows(edited):
     edited.edit("workflow/vcpipe/data/binning.py", "np.clip(", "1 * np.clip(")
     assert edited.planned() == {"prepare_cells": 1, "pretrain": 1, **AFTER_FINETUNING}
+
+
+def test_an_edit_of_finetuning_does_not_rerun_pretraining(edited):
+    edited.edit(
+        "workflow/vcpipe/data/perturbation_batches.py", "np.sort(order", "1 * np.sort(order"
+    )
+    assert edited.planned() == AFTER_FINETUNING
 
 
 def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):

@@ -1,4 +1,5 @@
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from vcpipe.provenance import code
 
 # --config set="finetune.scgpt_vcc.optimizer.lr=5e-5 eval.summary.seed=1": Snakemake refuses dots in
 # the names of --config itself.
-OVERRIDES = str(config.get("set") or "").split()
+OVERRIDES = shlex.split(str(config.get("set") or ""))
 PIPELINE, _ = read_pipeline(
     values={key: value for key, value in config.items() if key != "set"}, overrides=OVERRIDES
 )
@@ -124,6 +125,15 @@ def pretrained_folder(wildcards):
             "args.json and vocab.json. resources/README.md says where to get scGPT's."
         )
     return name
+
+
+def pretrained_content(wildcards):
+    """The content of a user's own folder; of our runs, Snakemake knows when they are made anew."""
+    name = PIPELINE.finetune[wildcards.run].pretrained
+    if name in PIPELINE.pretrain:
+        return []
+    files = ("best_model.pt", "args.json", "vocab.json")
+    return [content_of(Path(name) / file) for file in files]
 
 
 def model_of(wildcards):

@@ -17,6 +17,7 @@ rule finetune_perturbation:
         gpu=1,
     params:
         config=lambda wildcards: settings(PIPELINE.finetune[wildcards.run]),
+        data=pretrained_content,
         state="results/.checkpoints/finetune_perturbation/{run}",
         code=code("finetune_perturbation"),
     shell:

@@ -15,10 +15,14 @@ def code(rule: str) -> str:
     """Hash a rule's script and our modules that it imports, without comments and docstrings.
 
     Snakemake does not see an edited library module behind a `shell:` command; as a parameter of
-    the rule this digest makes it rerun, and a changed comment does not.
+    the rule this digest makes it rerun, and a changed comment does not. Settings are left out:
+    their resolved values are parameters by themselves, and a reworded explanation changes none.
     """
     content = hashlib.sha256()
+    settings = ROOTS["vcpipe"] / "vcpipe" / "config"
     for path in sorted(reachable(PROJECT / "scripts" / f"{rule}.py")):
+        if path.is_relative_to(settings):
+            continue
         content.update(f"{path.relative_to(PROJECT)}\n{_tree(path)}\n".encode())
     return content.hexdigest()[:16]
 

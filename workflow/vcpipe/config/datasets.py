@@ -117,6 +117,8 @@ class Dataset(Section):
     @classmethod
     def _no_underscore(cls, value: str) -> str:
         # GEARS and scGPT split "{cell_type}_{condition}_{dose}" at underscores.
+        if "/" in value:
+            raise ValueError("expected no slash, HDF5 makes folders of names with one")
         if "_" in value:
             raise ValueError(
                 "expected no underscore, GEARS and scGPT split names there; "
@@ -129,6 +131,11 @@ class Dataset(Section):
         if self.cell_type_key and "cell_type" in self.model_fields_set:
             raise ValueError("set cell_type_key or cell_type, not both")
         return self
+
+    def same_cells(self, other: "Dataset") -> bool:
+        """Whether both come from the same place, whatever they are called."""
+        places = [(each.path, each.download, each.simulate) for each in (self, other)]
+        return places[0] == places[1]
 
     def columns(self) -> "Dataset":
         """The same without the place it comes from: what the conversion reads."""

@@ -79,7 +79,11 @@ def _leaks(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
     """A corpus that holds the cells a run is tested on."""
     pretrained = pipeline.pretrain.get(run.pretrained)
     corpus = pipeline.preprocess.get(pretrained.corpus) if pretrained else None
-    if corpus is None or run.dataset not in corpus.datasets or corpus.split == run.split:
+    if corpus is None or corpus.split == run.split:
+        return []
+    tested = pipeline.datasets.get(run.dataset)
+    learned = [pipeline.datasets.get(dataset) for dataset in corpus.datasets]
+    if tested is None or not any(dataset and dataset.same_cells(tested) for dataset in learned):
         return []
     split = pipeline.splits.get(run.split)
     if split is None or split.method == "no_split":

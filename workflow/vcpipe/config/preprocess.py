@@ -26,9 +26,6 @@ class Cells(Section):
     n_bins: int = Field(
         51, ge=3, le=255, description="value bins with bin 0 for zero counts (scGPT: 51)"
     )
-    target_sum: float = Field(
-        1e4, gt=0, description="counts per cell after normalisation, where input_style is log1p"
-    )
 
 
 class Corpus(Section):

@@ -9,7 +9,12 @@ def generator_of(*key: int) -> np.random.Generator:
 
 
 def num_steps(num_cells: int, batch_size: int, world: int) -> int:
-    return -(-num_cells // (batch_size * world))
+    """Steps of an epoch: as many as the batch size asks for, but a cell for each process in each.
+
+    >>> num_steps(10, 4, 1), num_steps(3, 1, 2)
+    (3, 1)
+    """
+    return min(-(-num_cells // (batch_size * world)), max(num_cells // world, 1))
 
 
 def step_cells(

@@ -21,9 +21,21 @@ class KnownGenes:
     token_ids: np.ndarray
     position: dict[str, int]  # symbol -> place among the known genes
 
+    def of(self, values_CG: sp.csr_matrix) -> sp.csr_matrix:
+        """The known columns; where all are known, the matrix itself instead of a copy."""
+        if len(self.columns) == values_CG.shape[1]:
+            return values_CG
+        return sp.csr_matrix(values_CG[:, self.columns])
+
+    def flags(self, condition: str) -> bool:
+        """Whether every perturbed gene can be flagged; half a combination would be another one."""
+        return all(gene in self.position for gene in perturbed_genes(condition))
+
     def targets(self, condition: str) -> list[int]:
-        """Places of a condition's perturbed genes; a gene unknown to the model has none."""
-        return [self.position[g] for g in perturbed_genes(condition) if g in self.position]
+        """Places of a condition's perturbed genes, or none where one of them is unknown."""
+        if not self.flags(condition):
+            return []
+        return [self.position[gene] for gene in perturbed_genes(condition)]
 
 
 def known_genes(screen: Screen, vocabulary: Vocabulary) -> KnownGenes:
@@ -46,7 +58,7 @@ class PerturbationBatches:
         seed: int,
     ):
         self.known, self.config, self.seed = known, config, seed
-        usable = {c: bool(known.targets(c)) or c == CONTROL for c in np.unique(screen.condition)}
+        usable = {condition: known.flags(condition) for condition in np.unique(screen.condition)}
         keep = np.array([usable[condition] for condition in screen.condition[cells]], dtype=bool)
         self.unusable = sorted(set(screen.condition[cells][~keep]))
         self.cells = cells[keep]
@@ -56,8 +68,8 @@ class PerturbationBatches:
                 f"{listed(self.unusable)}. Check the gene names of {screen.path}."
             )
         self.condition = screen.condition[self.cells]
-        self.values = sp.csr_matrix(screen.values(self.cells)[:, known.columns])
-        self.control_values = sp.csr_matrix(screen.values(controls)[:, known.columns])
+        self.values = known.of(screen.values(self.cells))
+        self.control_values = known.of(screen.values(controls))
         self.partners = self._partners(screen, controls)
 
     def __len__(self) -> int:

@@ -34,6 +34,10 @@ class Screen:
         return self.about["name"]
 
     @property
+    def target_sum(self) -> float:
+        return self.about["settings"]["normalisation"]["target_sum"]
+
+    @property
     def data_digest(self) -> str:
         return self.about["data_digest"]
 
@@ -56,7 +60,7 @@ class Screen:
     def _read(self, name: str, rows: np.ndarray | slice) -> sp.csr_matrix:
         with h5py.File(self.path) as file:
             matrix = sp.csr_matrix(ad.io.sparse_dataset(file[name])[rows])
-        return matrix.astype(np.float32)
+        return matrix.astype(np.float32, copy=False)
 
 
 def perturbed_genes(condition: str) -> list[str]:
@@ -67,6 +71,8 @@ def perturbed_genes(condition: str) -> list[str]:
 def open_screen(path: Path) -> Screen:
     """Open what convert_to_gears wrote; reads names and labels, no values."""
     existing(path, "the perturb_processed.h5ad that convert_to_gears writes")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an h5ad; expected what convert_to_gears writes.")
     with h5py.File(path) as file:
         if "uns" not in file or "vcpipe" not in file["uns"]:
             raise InputError(

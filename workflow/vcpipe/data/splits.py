@@ -14,7 +14,7 @@ from vcpipe.config.splits import Split
 from vcpipe.data.conditions import condition_of
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
 from vcpipe.errors import InputError, listed
-from vcpipe.files import existing, writing
+from vcpipe.files import digest, existing, writing
 
 SETS = ("train", "val", "test")
 USES = ("model", "scoring")
@@ -221,6 +221,21 @@ def training_rows(screen: Screen, split: SplitTable, controls: dict[str, str]) -
 def gears_lists(split: SplitTable) -> dict[str, list[str]]:
     """The dictionary that GEARS pickles: the conditions of each set, "ctrl" in train."""
     return {name: [one for one, its in split.sets.items() if its == name] for name in SETS}
+
+
+def split_digest(split: SplitTable, controls: dict[str, str]) -> str:
+    """Hash who is held out; a model carries it, so that it is never tested on what it has seen."""
+    return digest([split.sets, controls])
+
+
+def check_same_split(path: Path, found: str, split: SplitTable, controls: dict[str, str]) -> None:
+    """Refuse a model, or predictions, of another split: its test set may have been trained on."""
+    expected = split_digest(split, controls)
+    if found != expected:
+        raise InputError(
+            f"{path} belongs to split {found}, but the given tables are split {expected}; what is "
+            "held out here may have been trained on there. Give the split it was made with."
+        )
 
 
 def write_split(path: Path, split: SplitTable) -> None:

@@ -4,6 +4,7 @@ Per cell, the detected genes only: vocabulary ids, exact counts and value bins. 
 the store is for machines; it never holds a cell in memory that is not asked for.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,6 +35,8 @@ class CellStore:
     counts: np.ndarray
     bins: np.ndarray
     totals: np.ndarray  # counts of each cell, genes outside the vocabulary included
+    source: np.ndarray  # of each cell: which dataset it comes from
+    measured: list[np.ndarray]  # of each dataset: the ids of the genes that it measured
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -84,10 +87,24 @@ def write_store(
             )
         np.save(folder / "starts.npy", np.concatenate(starts))
         np.save(folder / "totals.npy", np.concatenate(totals))
-        pd.concat(cells).to_csv(folder / "cells.tsv", sep="\t", index=False)
+        table = pd.concat(cells)
+        table.to_csv(folder / "cells.tsv", sep="\t", index=False)
+        names = [name for name, _, _ in sources]
+        source = np.array([names.index(name) for name in table["dataset"]], dtype=np.uint16)
+        np.save(folder / "source.npy", source)
+        for number, (_, screen, _) in enumerate(sources):
+            ids = vocabulary.encode(screen.genes)
+            np.save(folder / f"measured_{number}.npy", np.sort(ids[ids >= 0]))
         manifest = {
             "format": FORMAT,
-            "num_cells": sum(map(len, cells)),
+            "num_cells": len(table),
+            "num_cells_left_out": sum(len(rows) for _, _, rows in sources) - len(table),
+            "cells_digest": hashlib.sha256((folder / "cells.tsv").read_bytes()).hexdigest()[:16],
+            "target_sum": _target_sum(sources),
+            "seen": {
+                screen.data_digest: sorted(set(screen.condition[rows]))
+                for _, screen, rows in sources
+            },
             "num_entries": int(starts[-1][-1]),
             "cells": config.model_dump(mode="json"),
             "vocabulary_digest": vocabulary.digest,
@@ -97,6 +114,17 @@ def write_store(
         manifest["data_digest"] = digest(manifest)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True))
     return manifest
+
+
+def _target_sum(sources: list[tuple[str, Screen, np.ndarray]]) -> float:
+    """Counts per cell after normalisation, which all screens must share."""
+    sums = {name: screen.target_sum for name, screen, _ in sources}
+    if len(set(sums.values())) > 1:
+        raise InputError(
+            f"The screens were normalised to different sums ({sums}); expected one "
+            "gears.normalisation.target_sum. Convert them again."
+        )
+    return next(iter(sums.values()))
 
 
 def _chunks(
@@ -144,5 +172,13 @@ def open_store(path: Path) -> CellStore:
             raise InputError(f"{file} is not {expected} bytes long; rerun prepare_cells.")
         arrays[name] = np.memmap(file, dtype=dtype, mode="r")
     return CellStore(
-        path, manifest, np.load(path / "starts.npy"), totals=np.load(path / "totals.npy"), **arrays
+        path,
+        manifest,
+        starts=np.load(path / "starts.npy"),
+        totals=np.load(path / "totals.npy"),
+        source=np.load(path / "source.npy"),
+        measured=[
+            np.load(path / f"measured_{number}.npy") for number in range(len(manifest["datasets"]))
+        ],
+        **arrays,
     )

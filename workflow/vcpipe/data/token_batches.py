@@ -19,8 +19,6 @@ class TokenBatches:
         self.config = config
         self.cells = cells
         self.pad_id, self.cls_id = vocabulary.ids[PAD], vocabulary.ids[CLS]
-        special = {token for token in vocabulary.ids if token.startswith("<")}
-        self.gene_ids = vocabulary.encode(gene for gene in vocabulary.ids if gene not in special)
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -43,7 +41,9 @@ class TokenBatches:
         room = self.config.max_seq_len - 1
         num_zeros = int(room * self.config.include_zero_genes)
         if num_zeros:
-            absent = np.setdiff1d(self.gene_ids, genes, assume_unique=True)
+            # A gene that the cell's dataset did not measure is unknown, not zero.
+            measured = self.store.measured[self.store.source[cell]]
+            absent = np.setdiff1d(measured, genes, assume_unique=True)
             zeros = generator.permutation(absent)[:num_zeros]
         else:
             zeros = genes[:0]
@@ -59,7 +59,7 @@ class TokenBatches:
         genes = self.store.genes[entries]
         if self.config.input_style == "binned":
             return genes, self.store.bins[entries].astype(np.float32)
-        target_sum = self.store.manifest["cells"]["target_sum"]
+        target_sum = self.store.manifest["target_sum"]
         scaled = self.store.counts[entries] * (target_sum / self.store.totals[cell])
         return genes, np.log1p(scaled).astype(np.float32)
 

@@ -10,7 +10,7 @@ import numpy as np
 from vcpipe.config.eval import Prediction
 from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import SplitTable, control_rows
+from vcpipe.data.splits import SplitTable, check_same_split, control_rows
 from vcpipe.errors import InputError
 from vcpipe.evaluation.baselines import BASELINES, open_baseline
 
@@ -24,6 +24,7 @@ def predictions(
 ) -> tuple[Iterator[tuple[str, np.ndarray]], dict]:
     """Predicted cells of each evaluated condition, and what is to be known about them."""
     parameters, about = open_baseline(path)
+    check_same_split(path, about["split_digest"], split, controls)
     if about["data_digest"] != screen.data_digest:
         raise InputError(
             f"{path} was fitted on data {about['data_digest']}, but {screen.path} is "
@@ -39,5 +40,5 @@ def predictions(
             control_CG = draw_controls(screen, rows, config.num_cells, generator)
             yield condition, baseline.predict_cells(parameters, condition, control_CG)
 
-    kept = {name: about[name] for name in ("kind", "config_digest", "data_digest")}
+    kept = {name: about[name] for name in ("kind", "config_digest", "data_digest", "split_digest")}
     return cells(), {**kept, "notes": baseline.notes(parameters, conditions)}

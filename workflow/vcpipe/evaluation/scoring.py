@@ -15,7 +15,7 @@ from vcpipe.config.eval import Scoring
 from vcpipe.data.model_cells import evaluated_conditions
 from vcpipe.data.predictions import Predictions
 from vcpipe.data.screen import Screen, perturbed_genes
-from vcpipe.data.splits import SplitTable
+from vcpipe.data.splits import SplitTable, check_same_split
 from vcpipe.errors import InputError, listed
 from vcpipe.evaluation.metrics import METRICS, Comparison
 from vcpipe.evaluation.profiles import (
@@ -45,6 +45,8 @@ def score(
 ) -> Scores:
     """Score every evaluated perturbation of the split; both files are read in chunks."""
     _check_same_data(predictions, screen)
+    if "split_digest" in predictions.about:
+        check_same_split(predictions.path, predictions.about["split_digest"], split, controls)
     evaluated = evaluated_conditions(split)
     measured = measured_profiles(screen, split, controls, list(evaluated))
     predicted_PG = predicted_profiles(predictions, measured.conditions)

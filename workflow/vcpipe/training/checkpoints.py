@@ -95,10 +95,13 @@ def read_folder(path: Path) -> ModelFolder:
     if absent:
         raise InputError(f"{path / 'args.json'} lacks {listed(absent)}, the size of the model.")
     ours = args.get("vcpipe", {})
-    model = Transformer(
-        **{name: args[word] for word, name in WORDS.items()},
-        **{name: ours[name] for name in ("activation", "norm") if name in ours},
-    )
+    try:
+        model = Transformer(
+            **{name: args[word] for word, name in WORDS.items()},
+            **{name: ours[name] for name in ("activation", "norm") if name in ours},
+        )
+    except ValueError as error:
+        raise InputError(f"{path / 'args.json'} describes no transformer: {error}") from error
     try:
         state = torch.load(path / "best_model.pt", weights_only=True, map_location="cpu")
     except Exception as error:

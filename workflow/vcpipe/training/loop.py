@@ -21,7 +21,7 @@ from vcpipe.data.order import generator_of, num_steps, step_cells
 from vcpipe.errors import InputError, Interrupted
 from vcpipe.files import writing
 from vcpipe.training.distributed import Process, shared, to_device, total
-from vcpipe.training.optimisers import build_optimizer, rate_factor
+from vcpipe.training.optimisers import build_optimizer, check_warmup, rate_factor
 
 COLUMNS = ("step", "epoch", "lr", "grad_norm", "train_loss", "val_loss")
 
@@ -96,6 +96,7 @@ class _Run:
         self.num_steps = num_steps(len(batches), self.config.batch_size, process.world)
         updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
         self.num_updates = updates_per_epoch * self.config.max_epochs
+        check_warmup(settings.scheduler, self.num_updates)
         self.progress = Progress()
         self.saved_update = 0
 
@@ -140,7 +141,6 @@ class _Run:
             loss_sum += part.detach()
             count += part_count
         loss_sum, count, votes = total([float(loss_sum), count, stopping], self.process)
-        self.check_finite(loss_sum, lr)
         self.scaler.unscale_(self.optimizer)
         # DDP gives the mean of the processes' sums; the loss is the mean over all that was counted.
         for weight in self.model.parameters():
@@ -149,6 +149,7 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.gradient_clip or float("inf")
         )
+        self.check_finite(loss_sum / count, float(norm), lr)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         progress.update += 1
@@ -182,15 +183,17 @@ class _Run:
             dtype=torch.float16 if self.config.precision == "16-mixed" else torch.bfloat16,
             enabled=self.config.precision != "32",
         ):
-            return self.loss(model, batch, generator)
+            return self.loss(model, batch, generator=generator)
 
-    def check_finite(self, loss_sum: float, lr: float) -> None:
-        if not np.isfinite(loss_sum) and not self.scaler.is_enabled():
-            raise FloatingPointError(
-                f"Loss is {loss_sum} at update {self.progress.update + 1} (lr {lr:.1e}). No update "
-                f"was made; the last checkpoint is update {self.saved_update} in {self.folder}. "
-                "Lower optimizer.lr or training.gradient_clip."
-            )
+    def check_finite(self, loss: float, norm: float, lr: float) -> None:
+        """Stop before the update; the scaler of 16-mixed skips such updates by itself."""
+        if self.scaler.is_enabled() or (np.isfinite(loss) and np.isfinite(norm)):
+            return
+        raise FloatingPointError(
+            f"Loss is {loss} and gradient norm {norm} at update {self.progress.update + 1} "
+            f"(lr {lr:.1e}). No update was made; the last checkpoint is update "
+            f"{self.saved_update} in {self.folder}. Lower optimizer.lr or training.gradient_clip."
+        )
 
     @torch.no_grad()
     def validate(self) -> float | None:
@@ -200,8 +203,9 @@ class _Run:
         self.model.eval()
         size, world = self.config.batch_size, self.process.world
         sums = [0.0, 0.0]
-        for step in range(num_steps(len(self.val_batches), size, world)):
-            cells = np.arange(len(self.val_batches))[step * size * world :][: size * world]
+        num_cells = len(self.val_batches)
+        for step, start in enumerate(range(0, num_cells, size * world)):
+            cells = np.arange(start, min(start + size * world, num_cells))
             mine = np.array_split(cells, world)[self.process.rank]
             key = (self.config.seed, 0, step, self.process.rank, 4)
             if len(mine):
@@ -224,6 +228,12 @@ class _Run:
             f"epoch {progress.epoch + 1}/{self.config.max_epochs}: "
             f"train_loss {train_loss:.4f}{shown}"
         )
+        if not np.isfinite(judged):
+            raise FloatingPointError(
+                f"{self.config.early_stopping.monitor} is {judged} after epoch "
+                f"{progress.epoch + 1}; the last checkpoint is update {self.saved_update} in "
+                f"{self.folder}. Lower optimizer.lr, or set training.precision to bf16-mixed or 32."
+            )
         if judged < progress.best:
             progress.best, progress.best_epoch = judged, progress.epoch
             if self.process.first:
@@ -246,6 +256,7 @@ class _Run:
                 "scaler": self.scaler.state_dict(),
                 "progress": asdict(self.progress),
                 "num_steps": self.num_steps,
+                "num_updates": self.num_updates,
             }
             with writing(self.folder / "last.pt") as partial:
                 torch.save(state, partial)
@@ -266,6 +277,7 @@ class _Run:
         if state["num_steps"] != self.num_steps:
             # Another number of processes cuts the epoch into other steps: rather again than never.
             self.progress.step = self.progress.step * self.num_steps // state["num_steps"]
+            self.progress.update = self.progress.update * self.num_updates // state["num_updates"]
             self.say(f"an epoch has {self.num_steps} steps now, it had {state['num_steps']}")
         self.say(f"resumed at update {self.progress.update} from {path}")
 

@@ -12,7 +12,7 @@ from vcpipe.config.eval import Prediction
 from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
 from vcpipe.data.perturbation_batches import KnownGenes, known_genes
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import SplitTable, control_rows
+from vcpipe.data.splits import SplitTable, check_same_split, control_rows
 from vcpipe.data.vocabulary import PAD
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import TransformerGenerator
@@ -36,6 +36,7 @@ def predictions(
             f"{path} was not made by finetune_perturbation "
             f"(objective {folder.about.get('objective')!r}); finetune it first."
         )
+    check_same_split(path, folder.about["split_digest"], split, controls)
     if folder.about["data_digest"] != screen.data_digest:
         raise InputError(
             f"{path} was finetuned on data {folder.about['data_digest']}, but {screen.path} is "
@@ -44,7 +45,7 @@ def predictions(
     known = known_genes(screen, folder.vocabulary)
     conditions = list(evaluated_conditions(split))
     rows = control_rows(screen, controls, "model")
-    unflagged = [condition for condition in conditions if not known.targets(condition)]
+    unflagged = [condition for condition in conditions if not known.flags(condition)]
     notes = [f"{len(known.columns)} of {len(screen.genes)} genes are predicted"]
     if unflagged:
         notes.append(f"predicted without a flag, the model lacks the gene: {listed(unflagged)}")
@@ -68,6 +69,7 @@ def predictions(
         "kind": "model",
         "config_digest": folder.about["config_digest"],
         "data_digest": screen.data_digest,
+        "split_digest": folder.about["split_digest"],
         "notes": notes,
     }
     return cells(), about

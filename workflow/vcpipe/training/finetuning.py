@@ -1,0 +1,89 @@
+"""Finetuning: a pretrained folder and a screen in, a folder that predicts perturbed cells out."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from vcpipe.config.finetune import Finetune
+from vcpipe.data.model_cells import model_rows
+from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
+from vcpipe.data.screen import Screen
+from vcpipe.data.splits import SplitTable, split_digest
+from vcpipe.data.vocabulary import PAD, check_match
+from vcpipe.errors import InputError, listed
+from vcpipe.models.scgpt import SHARED, TransformerGenerator
+from vcpipe.models.weights import take_weights
+from vcpipe.objectives.perturbation import perturbation
+from vcpipe.training.checkpoints import ModelFolder
+from vcpipe.training.distributed import Process
+from vcpipe.training.loop import Progress
+from vcpipe.training.run import Run, num_weights
+
+OBJECTIVES = {"perturbation": perturbation}
+
+
+def finetune(
+    screen: Screen,
+    split: SplitTable,
+    controls: dict[str, str],
+    base: ModelFolder,
+    config: Finetune,
+    code: str,
+    process: Process,
+    state: Path,
+    out: Path,
+    metrics: Path,
+) -> Progress:
+    """Finetune a folder's encoder on the split's training perturbations."""
+    settings, vocabulary = config.perturbation, base.vocabulary
+    check_unseen(base, screen, split)
+    rows = model_rows(screen, split, controls)
+    check_match(vocabulary, screen.genes, settings.min_gene_match, f"The vocabulary of {base.path}")
+    known = known_genes(screen, vocabulary)
+    size = base.model.model_copy(update={"dropout": config.dropout})
+    torch.manual_seed(config.training.seed)
+    model = TransformerGenerator(size, len(vocabulary), vocabulary.ids[PAD])
+    data = {
+        "data_digest": screen.data_digest,
+        "split_digest": split_digest(split, controls),
+        "pretrained_digest": base.digest,
+    }
+    run = Run(config, data, code, state, process)
+    loaded = []
+    if config.initial_weights == "pretrained":
+        loaded = take_weights(model, base.state, SHARED, str(base.path / "best_model.pt"))
+        count = sum(model.state_dict()[name].numel() for name in loaded)
+        run.say(f"loaded {len(loaded)} tensors, {count:,} weights from {base.path}")
+    make = partial(
+        PerturbationBatches,
+        screen,
+        known,
+        controls=rows["controls"],
+        config=settings,
+        seed=config.training.seed,
+    )
+    cells = make(cells=rows["train"])
+    held_out = make(cells=rows["val"]) if len(rows["val"]) else None
+    if held_out is None and config.training.early_stopping.monitor == "val_loss":
+        raise InputError(
+            "training.early_stopping.monitor is val_loss but the split has no val perturbations; "
+            "expected train_loss, or a split with val."
+        )
+    run.say(f"{len(cells)} cells of {len(known.columns)} genes, {num_weights(model)} weights")
+    if cells.unusable:
+        run.say(f"left out, the model does not know their genes: {listed(cells.unusable)}")
+    args = {"max_seq_len": settings.max_seq_len, "loaded": loaded}
+    loss = partial(OBJECTIVES[config.objective], config=settings)
+    return run.train_and_write(model, loss, cells, held_out, size, vocabulary, args, out, metrics)
+
+
+def check_unseen(base: ModelFolder, screen: Screen, split: SplitTable) -> None:
+    """Refuse an encoder that was pretrained on cells that this split keeps for val or test."""
+    seen = set(base.about.get("seen", {}).get(screen.data_digest, []))
+    held_out = {*split.conditions("val"), *split.conditions("test")}
+    if seen & held_out:
+        raise InputError(
+            f"{base.path} was pretrained on cells of {listed(sorted(seen & held_out))}, which the "
+            "split holds out. Prepare its corpus with this split (preprocess.<corpus>.split)."
+        )
