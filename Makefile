@@ -29,8 +29,10 @@ help:
 	  cp requirements.lock $@; }
 	@touch $@
 
+# On a terminal with a progress bar; into a file or a pipe Snakemake's own log says more.
 demo: .venv/installed.lock
-	snakemake --profile profiles/demo results/eval/summary.csv
+	@bar=; if [ -t 1 ]; then bar="--logger rich"; fi; set -x; \
+	  snakemake --profile profiles/demo results/eval/summary.csv $$bar
 	@$(MAKE) --no-print-directory results/report.html
 	@python -m scripts.show_summary results/eval/summary.csv
 	@echo "summary: results/eval/summary.csv"

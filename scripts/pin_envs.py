@@ -11,6 +11,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from vcpipe.config.arguments import parser, run
+
 PROJECT = Path(__file__).parents[1]
 READING = ["anndata", "h5py", "numpy", "pandas", "pydantic", "pyyaml", "scipy"]
 ENVS = {
@@ -51,11 +53,12 @@ def env_text(packages: list[str]) -> str:
     return "\n".join([*lines, "  - pip:", *(f"      - {pinned[name]}" for name in names)]) + "\n"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser(__doc__).parse_args(argv)
     for name, packages in ENVS.items():
         (PROJECT / "envs" / f"{name}.yaml").write_text(env_text(packages))
         print(f"envs/{name}.yaml")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

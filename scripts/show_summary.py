@@ -1,4 +1,4 @@
-"""Print a summary.csv as a table: models above baselines, a column for each metric.
+"""Print a summary.csv as a table: a row for each metric, models to the left of baselines.
 
 The best value of each metric stands in bold and has a star; arrows say which direction is better.
 
@@ -31,21 +31,26 @@ def main(argv: list[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     for place, rows in wide_table(summary).groupby(level=["dataset", "split"]):
         table = Table(title=", split ".join(place), title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("model", no_wrap=True)
-        table.add_column("kind")
+        table.add_column("metric", no_wrap=True)
+        for *_, kind, model in rows.index:
+            # Names are folded at their underscores, so that five models fit 80 columns.
+            name = model.replace("_", "_\n")
+            table.add_column(f"{name}\n({kind})", justify="right", vertical="bottom")
         for metric in rows.columns:
             arrow = "↑" if METRICS[metric].higher_is_better else "↓"
-            table.add_column(f"{metric} {arrow}", justify="right")
-        for (*_, kind, model), values in rows.iterrows():
-            shown = [_shown(v, (*place, m, model) in best) for m, v in values.items()]
-            table.add_row(model, kind, *shown, style="dim" if kind == "baseline" else None)
+            shown = [
+                _shown(value, (*place, metric, model) in best)
+                for (*_, model), value in rows[metric].items()
+            ]
+            table.add_row(f"{metric} {arrow}", *shown)
         console.print(table)
+    console.print("↑ higher is better, ↓ lower is better; * the best; – undefined for this model")
 
 
 def _shown(value: float, is_best: bool) -> str:
     if value != value:
         return "–"
-    return f"[bold not dim]{value:.3f}*[/]" if is_best else f"{value:.3f}"
+    return f"[bold]{value:.3f}*[/]" if is_best else f"{value:.3f}"
 
 
 if __name__ == "__main__":

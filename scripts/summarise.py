@@ -26,6 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--logs", type=Path, nargs="*", default=[], help="metrics.csv of trainings")
     made.add_argument("--out", type=Path, required=True, help="summary.csv to write")
     made.add_argument("--verdicts", type=Path, required=True, help="verdicts.tsv to write")
+    made.add_argument("--table", type=Path, required=True, help="sortable table to write: .html")
+    made.add_argument("--losses", type=Path, required=True, help="loss curves to write: .svg")
     made.add_argument("--figures", type=Path, required=True, help="folder of figures to write")
     args = parse(made, argv)
 
@@ -33,13 +35,20 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.evaluation.summary import summarise, verdicts
     from vcpipe.evaluation.training_logs import read_logs
     from vcpipe.files import writing
+    from vcpipe.plots.figures import save_svg
     from vcpipe.plots.report import write_figures
+    from vcpipe.plots.table import summary_page
+    from vcpipe.plots.training import loss_curves
 
     scores = [read_scores(folder) for folder in args.scores]
     summary = summarise(scores, args.config)
     found = verdicts(scores, summary, args.config)
     with writing(args.figures) as folder:
-        write_figures(folder, scores, summary, read_logs(args.logs))
+        write_figures(folder, scores, summary)
+    with writing(args.losses) as partial:
+        save_svg(loss_curves(read_logs(args.logs)), partial)
+    with writing(args.table) as partial:
+        partial.write_text(summary_page(summary))
     with writing(args.verdicts) as partial:
         found.to_csv(partial, sep="\t", index=False)
     with writing(args.out) as partial:

@@ -21,7 +21,7 @@ def test_the_key_table_is_current():
     assert text == documented(text, markdown_table())
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "my_screen.yaml"])
 def test_the_schema_accepts_what_ships(name):
     jsonschema.validate(read_yaml(PROJECT / "config" / name), schema())
 

@@ -4,6 +4,7 @@ from vcpipe.config.finetune import Finetune
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.reading import (
     PROJECT,
+    check_files,
     origin_of,
     read_pipeline,
     read_section,
@@ -30,7 +31,7 @@ def values() -> dict:
     }
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "my_screen.yaml"])
 def test_the_shipped_configurations_are_valid(name):
     pipeline, _ = read_pipeline([PROJECT / "config" / name])
     assert pipeline.finetune
@@ -60,7 +61,7 @@ def test_all_errors_are_reported_at_once_with_their_dotted_names(values):
     values["pretrain"]["p"]["model"] = {"hidden_dim": 30, "num_heads": 4}
     values["finetune"]["f"]["split"] = "other"
     text = wrong(values)
-    assert "4 errors" in text
+    assert "4 errors in the configuration:" in text
     assert "datasets.d.unknown_targets is 'ignore'; expected 'keep', 'drop' or 'error'" in text
     assert "pretrain.p.optimizer.lr is -1; expected greater than 0" in text
     assert "pretrain.p.model: hidden_dim is 30 and num_heads is 4" in text
@@ -140,6 +141,23 @@ def test_a_file_that_holds_no_settings_is_an_error(tmp_path, text):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_yaml(tmp_path / "run.yaml")
+
+
+def test_files_that_are_not_there_are_all_named_before_anything_is_planned(values):
+    values["finetune"]["f"]["pretrained"] = "nowhere"
+    values["preprocess"]["c"]["vocabulary"] = {"path": "no.json"}
+    with pytest.raises(InputError) as caught:
+        check_files(read_pipeline(values=values)[0])
+    text = str(caught.value)
+    assert "datasets.d.path is 'd.h5ad', and there is no such file; expected an h5ad" in text
+    assert "preprocess.c.vocabulary.path is 'no.json'" in text
+    assert "finetune.f.pretrained is 'nowhere/best_model.pt'" in text
+    assert "expected a name in pretrain (p), or a folder with best_model.pt" in text
+
+
+def test_a_dotted_key_in_a_file_says_how_it_is_written(values):
+    values["pretrain"]["p"]["training.max_epochs"] = 1
+    assert "is not a setting; write it as training: {max_epochs: ...}" in wrong(values)
 
 
 def test_settings_survive_the_way_from_rule_to_script(values):

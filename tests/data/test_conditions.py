@@ -73,9 +73,15 @@ def test_without_control_cells_the_labels_are_listed_and_the_nearest_suggested(l
     with pytest.raises(
         InputError,
         match=r"no target_gene is 'nontargeting'; did you mean 'non-targeting'\? "
-        r"Its labels are GENE03, .*non-targeting\. Set datasets.tiny.control_label",
+        r"Its labels are non-targeting, GENE03, .*\. Set datasets.tiny.control_label",
     ):
         labels_of(control_label="nontargeting")
+
+
+@pytest.mark.parametrize("label", ["NT", "control", "zzz"])
+def test_labels_that_look_like_controls_are_suggested_first(labels_of, label):
+    with pytest.raises(InputError, match=r"did you mean 'non-targeting'\?"):
+        labels_of(control_label=label)
 
 
 @pytest.mark.parametrize("missing", [None, "nan", ""])

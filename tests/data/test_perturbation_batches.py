@@ -39,7 +39,7 @@ def test_perturbed_values_are_those_of_the_cell(make, screen, generator):
 
 
 def test_partners_are_controls_of_the_same_batch(make, screen, generator):
-    batches = make()
+    batches = make(within_batch=True)
     values = {row.tobytes(): i for i, row in enumerate(screen.values(slice(None)).toarray())}
     batch = batches.batch(np.arange(40, 100), generator)
     for row, control in zip(range(40, 100), batch["control"], strict=True):
@@ -103,8 +103,8 @@ def test_a_model_that_knows_no_target_is_an_error(make, screen):
 def test_a_batch_without_controls_is_an_error_with_a_way_out(make, screen):
     only_b0 = np.flatnonzero((screen.condition == "ctrl") & (screen.batch == "b0"))
     with pytest.raises(InputError, match=r"Batch b1 .* no control cells.*within_batch: false"):
-        make(controls=only_b0)
-    make(controls=only_b0, within_batch=False)
+        make(controls=only_b0, within_batch=True)
+    make(controls=only_b0)
 
 
 def test_half_a_combination_is_no_single_perturbation(screen):

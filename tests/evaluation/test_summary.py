@@ -199,6 +199,7 @@ def summarised(tmp_path, generator):
         [
             *("--scores", str(tmp_path / "mine"), str(tmp_path / "mean"), "--logs", str(log)),
             *("--out", str(out / "summary.csv"), "--verdicts", str(out / "verdicts.tsv")),
+            *("--table", str(out / "summary.html"), "--losses", str(out / "loss_curves.svg")),
             *("--figures", str(out / "figures"), "num_bootstrap=100"),
         ]
     )
@@ -210,25 +211,33 @@ def test_the_script_writes_summary_verdicts_and_figures(summarised):
     assert len(found) == 4
     assert np.isnan(found.set_index(["model", "metric"]).loc[("mean", "pearson"), "value"])
     assert len(pd.read_csv(summarised / "verdicts.tsv", sep="\t")) == 2
-    assert sorted(path.name for path in (summarised / "figures").iterdir()) == [
-        "loss_curves.svg",
-        "summary.html",
-        "tiny.unseen.perturbations.svg",
-        "tiny.unseen.predictions.svg",
-        "tiny.unseen.summary.svg",
+    figures = summarised / "figures" / "tiny" / "unseen"
+    assert sorted(path.stem for path in figures.iterdir()) == [
+        "models",
+        "perturbations",
+        "predictions",
     ]
+    assert (summarised / "loss_curves.svg").read_text().startswith("<?xml")
+    assert "<table" in (summarised / "summary.html").read_text()
 
 
 def test_the_shown_summary_survives_a_pipe(summarised, capsys):
     show_summary.main([str(summarised / "summary.csv")])
     shown = capsys.readouterr().out
     assert "tiny, split unseen" in shown
-    model, baseline = (
-        next(line for line in shown.splitlines() if line.strip().startswith(name))
-        for name in ("mine", "mean")
-    )
-    assert "*" in model
-    assert "–" in baseline
+    rows = {line.split()[0]: line for line in shown.splitlines() if "↑" in line or "↓" in line}
+    assert "*" in rows["mse"]
+    assert "–" in rows["pearson"]
+
+
+def test_few_perturbations_give_no_verdict(generator):
+    few = [
+        scores_of("mine", mse=generator.random(4)),
+        scores_of("mean", "baseline", mse=generator.random(4) + 5),
+    ]
+    summary = tables.summarise(few, CONFIG)
+    found = tables.verdicts(few, summary, CONFIG)
+    assert set(found["verdict"]) == {"too few perturbations to say"}
 
 
 def test_another_table_is_no_summary(tmp_path):

@@ -12,6 +12,7 @@ from vcpipe.config.eval import Summary
 from vcpipe.evaluation.metrics import METRICS
 from vcpipe.evaluation.scoring import Scores
 from vcpipe.evaluation.summary import summarise
+from vcpipe.plots.figures import save_svg
 from vcpipe.plots.report import write_figures
 from vcpipe.plots.summary import summary_chart
 from vcpipe.plots.table import summary_page
@@ -84,23 +85,23 @@ def log(generator) -> pd.DataFrame:
 
 def test_figures_are_the_same_bytes_each_time(scores, summary, log, tmp_path):
     for name in ("first", "second"):
-        write_figures(tmp_path / name, scores, summary, {"pretrain/rna": log})
-    files = sorted((tmp_path / "first").iterdir())
-    assert [path.name for path in files] == [
+        write_figures(tmp_path / name, scores, summary)
+        save_svg(loss_curves({"pretrain/rna": log}), tmp_path / name / "loss_curves.svg")
+    files = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
+    names = [str(path.relative_to(tmp_path / "first")) for path in files]
+    assert names == [
         "loss_curves.svg",
-        "summary.html",
-        "tiny.unseen.perturbations.svg",
-        "tiny.unseen.predictions.svg",
-        "tiny.unseen.summary.svg",
+        "tiny/unseen/models.svg",
+        "tiny/unseen/perturbations.svg",
+        "tiny/unseen/predictions.svg",
     ]
-    for path in files:
-        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+    for path, name in zip(files, names, strict=True):
+        assert path.read_bytes() == (tmp_path / "second" / name).read_bytes(), name
         assert b"<dc:date>" not in path.read_bytes()
 
 
-def test_without_logs_there_is_no_loss_curve(scores, summary, tmp_path):
-    write_figures(tmp_path / "figures", scores, summary, {})
-    assert not (tmp_path / "figures" / "loss_curves.svg").exists()
+def test_without_runs_the_figure_says_so():
+    assert [text.get_text() for text in loss_curves({}).texts] == ["no training runs"]
 
 
 def test_each_run_has_a_panel(log):

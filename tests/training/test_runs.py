@@ -23,6 +23,7 @@ from vcpipe.training.distributed import Process
 from vcpipe.training.finetuning import finetune
 from vcpipe.training.prediction import gene_chunks, predictions
 from vcpipe.training.pretraining import pretrain
+from vcpipe.training.run import locked
 
 ALONE = Process(0, 1, torch.device("cpu"))
 TRAINING = {"batch_size": 16, "max_epochs": 2}
@@ -225,3 +226,9 @@ def test_chunks_cover_every_gene_and_hold_the_targets(num_genes, length, generat
         assert len(chunk) <= length
         assert {3, 7} <= set(chunk)
         assert len(set(chunk)) == len(chunk)
+
+
+def test_two_processes_never_train_the_same_run(tmp_path):
+    with locked(tmp_path / "lock"), pytest.raises(InputError, match=r"in use by another process"):
+        locked(tmp_path / "lock")
+    locked(tmp_path / "lock").close()

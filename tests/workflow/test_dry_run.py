@@ -79,10 +79,14 @@ def test_a_checkpoint_that_is_not_there_is_named_with_its_key(fresh):
     fresh.edit("tests/workflow/config.yaml", "pretrained: tiny_masked", "pretrained: resources/no")
     done = fresh.run("results/eval/summary.csv", check=False)
     assert done.returncode != 0
-    assert "finetune.tiny_model.pretrained is 'resources/no'" in done.stdout + done.stderr
+    assert (
+        "finetune.tiny_model.pretrained is 'resources/no/best_model.pt'"
+        in done.stdout + done.stderr
+    )
 
 
 def test_a_single_stage_is_made_by_naming_its_target(fresh):
     done = fresh.run("results/pretrain/tiny_masked/checkpoint", "-n")
-    assert "prepare cells" in done.stderr
-    assert "finetune" not in done.stderr
+    output = done.stdout + done.stderr
+    assert "prepare_cells" in output
+    assert "finetune" not in output

@@ -109,7 +109,7 @@ def test_the_report_is_written_without_complaints(finished):
     finished.run("--report", "results/report.html")
     text = (finished.folder / "results/report.html").read_text()
     assert "System Message" not in text
-    for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg"):
+    for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "models.svg"):
         assert name in text
 
 

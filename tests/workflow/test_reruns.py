@@ -38,6 +38,25 @@ def test_what_changes_no_result_reruns_nothing(edited, file, old, new):
         path.write_text(before)
 
 
+def test_another_configuration_is_planned_although_the_summary_is_there(edited):
+    """A user's own dataset, after the demo: the finished summary of the demo is not theirs."""
+    config = edited.folder / "tests/workflow/config.yaml"
+    config.write_text(config.read_text().replace("tiny", "mine"))
+    jobs = edited.planned()
+    assert jobs["simulate_screen"] == jobs["convert_to_gears"] == jobs["finetune_perturbation"] == 1
+    assert jobs["predict_perturbations"] == 4
+
+
+def test_a_wrong_path_is_an_error_although_the_summary_is_there(edited):
+    config = edited.folder / "tests/workflow/config.yaml"
+    text = config.read_text()
+    start, end = text.index("    simulate:"), text.index("splits:")
+    config.write_text(text[:start] + "    path: nowhere.h5ad\n" + text[end:])
+    done = edited.run("results/eval/summary.csv", "-n", check=False)
+    assert done.returncode != 0
+    assert "datasets.tiny.path is 'nowhere.h5ad'" in done.stdout + done.stderr
+
+
 def test_a_touch_reruns_nothing(finished):
     later = time.time() + 100
     for path in (

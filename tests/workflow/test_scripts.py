@@ -20,7 +20,7 @@ assert not heavy, heavy
 """
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "pin_envs"])
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_help_is_written_for_a_stranger_and_imports_nothing_heavy(name):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(name=name)],

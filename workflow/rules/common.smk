@@ -10,7 +10,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
 from vcpipe.config.gears import Conversion
-from vcpipe.config.reading import read_pipeline, settings
+from vcpipe.config.reading import check_files, read_pipeline, settings
 from vcpipe.errors import InputError
 from vcpipe.files import fingerprint
 from vcpipe.provenance import code
@@ -19,8 +19,11 @@ from vcpipe.provenance import code
 # the names of --config itself.
 OVERRIDES = shlex.split(str(config.get("set") or ""))
 PIPELINE, _ = read_pipeline(
-    values={key: value for key, value in config.items() if key != "set"}, overrides=OVERRIDES
+    values={key: value for key, value in config.items() if key != "set"},
+    overrides=OVERRIDES,
+    source=", ".join(str(path) for path in workflow.configfiles) or "the configuration",
 )
+check_files(PIPELINE)
 
 # Where a profile asks for conda and there is none, .venv serves: requirements.lock has the same pins.
 DEPLOYMENT = workflow.deployment_settings
@@ -72,11 +75,6 @@ def raw_cells(wildcards):
         return "results/fetch_dataset/{dataset}/dataset.h5ad"
     if dataset.simulate:
         return "results/simulate_screen/{dataset}/screen.h5ad"
-    if not Path(dataset.path).exists():
-        raise InputError(
-            f"datasets.{wildcards.dataset}.path is {dataset.path!r}, and there is no such file; "
-            "expected an h5ad with raw counts. Correct the path or put the file there."
-        )
     return dataset.path
 
 
@@ -118,12 +116,6 @@ def pretrained_folder(wildcards):
     name = PIPELINE.finetune[wildcards.run].pretrained
     if name in PIPELINE.pretrain:
         return f"results/pretrain/{name}/checkpoint"
-    if not Path(name).is_dir():
-        raise InputError(
-            f"finetune.{wildcards.run}.pretrained is {name!r}; expected a name in pretrain "
-            f"({', '.join(PIPELINE.pretrain) or 'none yet'}), or a folder with best_model.pt, "
-            "args.json and vocab.json. resources/README.md says where to get scGPT's."
-        )
     return name
 
 
@@ -166,10 +158,3 @@ def scored_models():
 PRETRAINED_HERE = sorted(
     {run.pretrained for run in PIPELINE.finetune.values()} & set(PIPELINE.pretrain)
 )
-
-# What summarise draws for each dataset and split.
-FIGURES = {
-    "summary": "models and baselines",
-    "perturbations": "scores per perturbation",
-    "predictions": "predicted against measured",
-}

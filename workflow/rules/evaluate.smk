@@ -73,6 +73,8 @@ rule summarise:
             *(f"results/finetune_perturbation/{run}/metrics.csv" for run in PIPELINE.finetune),
         ],
     output:
+        # The same names for every configuration: Snakemake judges a job by the history of its
+        # outputs, and another configuration must not find a finished summary under new names.
         summary=report(
             "results/eval/summary.csv",
             category="Overview",
@@ -86,29 +88,24 @@ rule summarise:
             caption="../report/verdicts.rst",
         ),
         table=report(
-            "results/eval/figures/summary.html",
+            "results/eval/summary.html",
             category="Overview",
             labels={"what": "sortable table", "form": "html"},
             caption="../report/summary.rst",
         ),
-        figures=[
-            report(
-                f"results/eval/figures/{dataset}.{split}.{figure}.svg",
-                category="Scores",
-                labels={"dataset": dataset, "split": split, "figure": FIGURES[figure]},
-                caption=f"../report/{figure}.rst",
-            )
-            for dataset, split in sorted({task[:2] for task in scored_models()})
-            for figure in FIGURES
-        ],
-        training=[
-            report(
-                "results/eval/figures/loss_curves.svg",
-                category="Training",
-                labels={"figure": "loss curves"},
-                caption="../report/training.rst",
-            )
-        ][: len(PIPELINE.finetune)],
+        losses=report(
+            "results/eval/loss_curves.svg",
+            category="Training",
+            labels={"figure": "loss curves"},
+            caption="../report/training.rst",
+        ),
+        figures=report(
+            directory("results/eval/figures"),
+            patterns=["{dataset}/{split}/{figure}.svg"],
+            category="Scores",
+            labels={"dataset": "{dataset}", "split": "{split}", "figure": "{figure}"},
+            caption="../report/figures.rst",
+        ),
     log:
         "results/logs/summarise/summary.log",
     conda:
@@ -119,4 +116,4 @@ rule summarise:
     shell:
         "python -m scripts.summarise --scores {input.scores} --logs {input.logs}"
         " --config {params.config:q} --out {output.summary} --verdicts {output.verdicts}"
-        " --figures results/eval/figures > {log} 2>&1"
+        " --table {output.table} --losses {output.losses} --figures {output.figures} > {log} 2>&1"

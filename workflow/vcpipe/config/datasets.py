@@ -81,12 +81,9 @@ class Download(Section):
     )
 
 
-class Dataset(Section):
-    """One screen. Exactly one of path, download, simulate says where it comes from."""
+class Columns(Section):
+    """What a screen's columns are called, and what to do with cells that do not fit."""
 
-    path: str | None = Field(None, description="h5ad on this machine")
-    download: Download | None = Field(None, description="h5ad to be fetched (fetch_dataset)")
-    simulate: Simulation | None = Field(None, description="h5ad to be simulated (simulate_screen)")
     perturbation_key: str = Field(
         "target_gene", description="obs column with the perturbed gene of each cell"
     )
@@ -132,11 +129,19 @@ class Dataset(Section):
             raise ValueError("set cell_type_key or cell_type, not both")
         return self
 
+
+class Dataset(Columns):
+    """One screen. Exactly one of path, download, simulate says where it comes from."""
+
+    path: str | None = Field(None, description="h5ad on this machine")
+    download: Download | None = Field(None, description="h5ad to be fetched (fetch_dataset)")
+    simulate: Simulation | None = Field(None, description="h5ad to be simulated (simulate_screen)")
+
     def same_cells(self, other: "Dataset") -> bool:
         """Whether both come from the same place, whatever they are called."""
         places = [(each.path, each.download, each.simulate) for each in (self, other)]
         return places[0] == places[1]
 
-    def columns(self) -> "Dataset":
+    def columns(self) -> Columns:
         """The same without the place it comes from: what the conversion reads."""
-        return self.model_copy(update={"path": None, "download": None, "simulate": None})
+        return Columns(**{name: getattr(self, name) for name in Columns.model_fields})

@@ -78,8 +78,13 @@ def _allowed_text(field) -> str:
 def table_of(section: type[Section]) -> str:
     """The keys as plain lines, for --help."""
     return "\n".join(
-        f"  {row['key']:<34} {row['meaning']} [{row['default']}]" for row in rows(section)
+        f"  {row['key']:<34} {row['meaning']} [{row['default']}{_choices(row)}]"
+        for row in rows(section)
     )
+
+
+def _choices(row: dict) -> str:
+    return f"; {row['type']}" if " | " in row["type"].replace(" | null", "") else ""
 
 
 def markdown_table() -> str:

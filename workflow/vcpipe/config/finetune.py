@@ -20,7 +20,7 @@ class Perturbation(Section):
         True, description="a new control partner in each epoch (scGPT: one, for ever)"
     )
     within_batch: bool = Field(
-        True, description="control partners from the cell's own batch (scGPT: any)"
+        False, description="control partners from the cell's own batch (scGPT: any)"
     )
     min_gene_match: float = Field(
         0.5,

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from vcpipe.config.datasets import Dataset
+from vcpipe.config.datasets import Columns
 from vcpipe.config.section import Section
 
 
@@ -30,5 +30,5 @@ class Gears(Section):
 class Conversion(Section):
     """What convert_to_gears reads."""
 
-    dataset: Dataset = Field(Dataset(), description="names of the input's columns and its policies")
+    dataset: Columns = Field(Columns(), description="names of the input's columns and its policies")
     normalisation: Normalisation = Field(Normalisation(), description="gears.normalisation")

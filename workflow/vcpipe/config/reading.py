@@ -145,6 +145,7 @@ def read_pipeline(
     files: list[Path] | None = None,
     values: dict | None = None,
     overrides: list[str] = (),
+    source: str = "the configuration",
 ) -> tuple[Pipeline, Origins]:
     """Read files (later ones win) or take values as read, apply overrides, check everything."""
     origins: Origins = {}
@@ -154,7 +155,7 @@ def read_pipeline(
     merged = expand(merged, origins)
     for assignment in overrides:
         merged = override(merged, assignment, origins)
-    source = ", ".join(str(path) for path in files or []) or "the configuration"
+    source = ", ".join(str(path) for path in files or []) or source
     pipeline, problems = _parsed(Pipeline, merged)
     if pipeline is not None:
         problems = contradictions(pipeline)
@@ -168,6 +169,38 @@ def read_pipeline(
     if problems:
         raise InputError(_message(source, problems))
     return pipeline, origins
+
+
+def check_files(pipeline: Pipeline) -> None:
+    """Refuse a configuration that names files which are not there, before anything is planned."""
+    problems = []
+
+    def check(dotted: str, path: Path, expected: str) -> None:
+        if not path.exists():
+            problems.append(f"{dotted} is {str(path)!r}, and there is no such file; {expected}")
+
+    for name, dataset in pipeline.datasets.items():
+        if dataset.path:
+            expected = "expected an h5ad with raw counts; correct the path or put the file there"
+            check(f"datasets.{name}.path", Path(dataset.path), expected)
+    for name, split in pipeline.splits.items():
+        if split.path:
+            check(f"splits.{name}.path", Path(split.path), "expected a TSV: condition, set")
+    for name, corpus in pipeline.preprocess.items():
+        if corpus.vocabulary.path:
+            path = Path(corpus.vocabulary.path)
+            check(f"preprocess.{name}.vocabulary.path", path, "expected a vocab.json")
+    for name, run in pipeline.finetune.items():
+        expected = (
+            f"expected a name in pretrain ({listed(pipeline.pretrain) or 'none yet'}), or a folder "
+            "with best_model.pt, args.json and vocab.json; resources/README.md says where to get "
+            "scGPT's"
+        )
+        if run.pretrained not in pipeline.pretrain:
+            for file in ("best_model.pt", "args.json", "vocab.json"):
+                check(f"finetune.{name}.pretrained", Path(run.pretrained) / file, expected)
+    if problems:
+        raise InputError(_message("the configuration", problems))
 
 
 def read_section(section: type[Section], text: str | None, overrides: list[str] = ()) -> Section:
@@ -194,7 +227,7 @@ def settings(section: Section) -> str:
 
 def _message(source: str, problems: list[str]) -> str:
     count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
-    return "\n  ".join([f"{source} has {count}:", *problems])
+    return "\n  ".join([f"{count} in {source}:", *problems])
 
 
 def _parsed(section: type[Section], values: dict) -> tuple[Section | None, list[str]]:
@@ -225,6 +258,9 @@ def explain(section: type[Section], problem: dict) -> str:
     dotted = ".".join(str(part) for part in place)
     if problem["type"] == "extra_forbidden":
         parent = model_at(section, place[:-1])
+        first, dot, rest = str(place[-1]).partition(".")
+        if dot and first in parent.model_fields:
+            return f"{dotted} is not a setting; write it as {first}: {{{rest}: ...}}"
         near = difflib.get_close_matches(str(place[-1]), parent.model_fields, n=1, cutoff=0.5)
         hint = (
             f"did you mean {near[0]!r}?"

@@ -1,15 +1,19 @@
 """From a dataset's own labels to GEARS's conditions: "ctrl", "GENE+ctrl", "A+B"."""
 
 import difflib
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from vcpipe.config.datasets import Dataset
+from vcpipe.config.datasets import Columns
 from vcpipe.data.counts import Counts, column, is_missing
 from vcpipe.data.screen import CONTROL, perturbed_genes
 from vcpipe.errors import InputError, listed
+
+# How screens call their controls: non-targeting, NT_1, ctrl, control, scramble, safe-harbor, mock.
+LIKELY_CONTROL = re.compile(r"(?i)non.?targ|control|ctrl|scramb|safe|mock|neg|^nt\b|^nt[_-]")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def condition_of(label: str, control_label: str) -> str:
     return "+".join(genes) if len(genes) == 2 else f"{genes[0]}+{CONTROL}"
 
 
-def read_labels(counts: Counts, name: str, dataset: Dataset) -> Labels:
+def read_labels(counts: Counts, name: str, dataset: Columns) -> Labels:
     """Check the labels of every cell and apply the dataset's policies to them."""
     condition = _conditions(counts, name, dataset)
     cell_type = _cell_types(counts, name, dataset)
@@ -85,7 +89,7 @@ def unknown_targets(condition: np.ndarray, genes: np.ndarray) -> list[str]:
     return sorted(targets - known)
 
 
-def _conditions(counts: Counts, name: str, dataset: Dataset) -> np.ndarray:
+def _conditions(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
     labels = column(counts.obs, dataset.perturbation_key, name, "obs", "perturbation_key")
     _refuse_missing(labels, counts, name, dataset.perturbation_key)
     labels = labels.astype(str)
@@ -98,17 +102,19 @@ def _conditions(counts: Counts, name: str, dataset: Dataset) -> np.ndarray:
         )
     condition = {label: condition_of(label, dataset.control_label) for label in distinct}
     if CONTROL not in condition.values():
-        near = difflib.get_close_matches(dataset.control_label, distinct, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        likely = [label for label in distinct if LIKELY_CONTROL.search(label)]
+        near = difflib.get_close_matches(dataset.control_label, distinct, n=1, cutoff=0.6)
+        hint = f"; did you mean {(likely + near)[0]!r}?" if likely + near else "."
+        others = [label for label in distinct if label not in likely]
         raise InputError(
             f"Dataset {name!r} has no control cells: no {dataset.perturbation_key} is "
-            f"{dataset.control_label!r}{hint} Its labels are {listed(distinct, 20)}. "
+            f"{dataset.control_label!r}{hint} Its labels are {listed(likely + others, 20)}. "
             f"Set datasets.{name}.control_label."
         )
     return labels.map(condition).to_numpy(dtype=str)
 
 
-def _cell_types(counts: Counts, name: str, dataset: Dataset) -> np.ndarray:
+def _cell_types(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
     if dataset.cell_type_key is None:
         return np.full(len(counts.cells), dataset.cell_type)
     values = column(counts.obs, dataset.cell_type_key, name, "obs", "cell_type_key")
@@ -125,7 +131,7 @@ def _cell_types(counts: Counts, name: str, dataset: Dataset) -> np.ndarray:
     return values.to_numpy(dtype=str)
 
 
-def _batches(counts: Counts, name: str, dataset: Dataset) -> np.ndarray:
+def _batches(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
     if dataset.batch_key is None:
         return np.full(len(counts.cells), "batch0")
     values = column(counts.obs, dataset.batch_key, name, "obs", "batch_key")
@@ -149,7 +155,7 @@ def _perturbs(condition: np.ndarray, genes: list[str]) -> np.ndarray:
 
 
 def _in_small_group(
-    condition: np.ndarray, cell_type: np.ndarray, kept: np.ndarray, name: str, dataset: Dataset
+    condition: np.ndarray, cell_type: np.ndarray, kept: np.ndarray, name: str, dataset: Columns
 ) -> np.ndarray:
     """True for perturbed cells whose condition has too few cells in their cell type."""
     groups = pd.DataFrame({"condition": condition, "cell_type": cell_type})[kept]
@@ -171,7 +177,7 @@ def _in_small_group(
 
 
 def _check_comparable(
-    condition: np.ndarray, cell_type: np.ndarray, kept: np.ndarray, name: str, dataset: Dataset
+    condition: np.ndarray, cell_type: np.ndarray, kept: np.ndarray, name: str, dataset: Columns
 ) -> None:
     """Every cell type with perturbed cells needs the two controls of a t-test."""
     if not (kept & (condition != CONTROL)).any():

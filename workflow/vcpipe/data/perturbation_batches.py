@@ -86,7 +86,7 @@ class PerturbationBatches:
         if lonely:
             raise InputError(
                 f"Batch {listed(lonely)} of {screen.path} has no control cells for models; "
-                "expected some in every batch, or perturbation.within_batch: false."
+                "expected some in every batch, or finetune.<run>.perturbation.within_batch: false."
             )
         return [of_batch[batch] for batch in batches]
 

@@ -42,6 +42,9 @@ VERDICT_COLUMNS = [
 ]
 TASK = "perturbation"
 
+# Resampling fewer values than these gives intervals that mean nothing.
+FEWEST_FOR_A_VERDICT = 5
+
 
 def summarise(scores: list[Scores], config: Summary) -> pd.DataFrame:
     """Mean and interval over perturbations; of one metric the best model stands first."""
@@ -175,7 +178,9 @@ def verdicts(scores: list[Scores], summary: pd.DataFrame, config: Summary) -> pd
                 "difference": difference_P.mean() if len(difference_P) else np.nan,
                 "ci_low": low,
                 "ci_high": high,
-                "verdict": verdict(low, high, row.higher_is_better),
+                "verdict": verdict(low, high, row.higher_is_better)
+                if len(difference_P) >= FEWEST_FOR_A_VERDICT or not len(difference_P)
+                else "too few perturbations to say",
             }
         )
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)

@@ -1,4 +1,4 @@
-"""The figures of a summary, one file each, for the report and for people."""
+"""The figures of a summary, a folder for each dataset and split."""
 
 from pathlib import Path
 
@@ -9,18 +9,10 @@ from vcpipe.plots.figures import save_svg
 from vcpipe.plots.perturbations import per_perturbation_scores
 from vcpipe.plots.predictions import predicted_against_measured
 from vcpipe.plots.summary import summary_chart
-from vcpipe.plots.table import summary_page
-from vcpipe.plots.training import loss_curves
 
 
-def write_figures(
-    folder: Path, scores: list[Scores], summary: pd.DataFrame, logs: dict[str, pd.DataFrame]
-) -> None:
-    """Write summary.html, loss_curves.svg, and three figures for each dataset and split."""
-    folder.mkdir()
-    (folder / "summary.html").write_text(summary_page(summary))
-    if logs:
-        save_svg(loss_curves(logs), folder / "loss_curves.svg")
+def write_figures(folder: Path, scores: list[Scores], summary: pd.DataFrame) -> None:
+    """Write {dataset}/{split}/{models,perturbations,predictions}.svg into the folder."""
     for (dataset, split), rows in summary.groupby(["dataset", "split"]):
         here = [
             each
@@ -30,9 +22,10 @@ def write_figures(
         here.sort(key=lambda each: (each.about["kind"] != "model", each.about["model"]))
         place = f"{dataset}, split {split}"
         figures = {
-            "summary": summary_chart(rows, place),
+            "models": summary_chart(rows, place),
             "perturbations": per_perturbation_scores(here, place),
             "predictions": predicted_against_measured(here, place),
         }
+        (folder / dataset / split).mkdir(parents=True)
         for name, figure in figures.items():
-            save_svg(figure, folder / f"{dataset}.{split}.{name}.svg")
+            save_svg(figure, folder / dataset / split / f"{name}.svg")

@@ -11,6 +11,10 @@ NUM_RAW_POINTS = 200  # up to here every step is drawn plainly, beyond it smooth
 def loss_curves(logs: dict[str, pd.DataFrame]) -> Figure:
     """One panel for each run: training loss by step, validation loss where it was measured."""
     with drawing():
+        if not logs:
+            figure = Figure(figsize=(3.4, 1.0))
+            figure.text(0.5, 0.5, "no training runs", ha="center", va="center")
+            return figure
         figure, axes = panels(len(logs), width=3.4, height=2.5, num_columns=3)
         for ax, (name, log) in zip(axes, sorted(logs.items()), strict=True):
             _draw_run(ax, log)

@@ -1,17 +1,39 @@
 """What every kind of run shares: a state folder, a log, and a model folder at the end."""
 
+import fcntl
+import os
+import socket
 from pathlib import Path
+from typing import IO
 
 from torch import nn
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Section
 from vcpipe.data.vocabulary import Vocabulary
+from vcpipe.errors import InputError
 from vcpipe.files import digest
 from vcpipe.provenance import code_version
 from vcpipe.training.checkpoints import write_folder
 from vcpipe.training.distributed import Process
 from vcpipe.training.loop import Batches, Loss, Progress, Settings, train, write_metrics
+
+
+def locked(path: Path) -> IO[str]:
+    """Hold a file as long as this process lives: two writers would spoil each other's state."""
+    handle = path.open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        handle.seek(0)
+        raise InputError(
+            f"{path.parent} is in use by another process ({handle.read().strip()}), which trains "
+            "the same run. Wait for it, or end it; this run then goes on where it was."
+        ) from error
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+    return handle
 
 
 def num_weights(model: nn.Module) -> str:
@@ -35,6 +57,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "run.log"
         self.process = process
+        if process.first:
+            self.lock = locked(self.folder / "lock")
 
     def say(self, text: str) -> None:
         """Every process trains, the first one speaks."""
