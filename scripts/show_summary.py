@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         for *_, kind, model in rows.index:
             # Names are folded at their underscores, so that five models fit 80 columns.
             name = model.replace("_", "_\n")
-            table.add_column(f"{name}\n({kind})", justify="right", vertical="bottom")
+            table.add_column(f"{name}\n{kind}", justify="right", vertical="bottom")
         for metric in rows.columns:
             arrow = "↑" if METRICS[metric].higher_is_better else "↓"
             shown = [
