@@ -18,14 +18,14 @@ body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #ddd; text-align: left; }}
 th {{ cursor: pointer; border-bottom: 2px solid #222; }}
-th {{ vertical-align: bottom; white-space: nowrap; }}
+th {{ vertical-align: bottom; }}
 th:hover, th:focus {{ background: #eef5fa; }}
 th[aria-sort=ascending]::after {{ content: " ▲"; }}
 th[aria-sort=descending]::after {{ content: " ▼"; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .best {{ font-weight: bold; color: #005a8c; }}
 .baseline {{ background: #f5f5f5; }}
-.range {{ color: #666; font-size: 80%; font-weight: normal; }}
+.range {{ color: #666; font-size: 80%; font-weight: normal; white-space: nowrap; }}
 </style>
 </head>
 <body>
@@ -75,7 +75,7 @@ def summary_page(summary: pd.DataFrame) -> str:
     lines = []
     for dataset, split, kind, model in table.index:
         cells = [
-            f'<td data-value="{escape(t)}">{escape(t)}</td>' for t in (dataset, split, kind, model)
+            f'<td data-value="{escape(t)}">{_folded(t)}</td>' for t in (dataset, split, kind, model)
         ]
         for metric in table.columns:
             is_best = (dataset, split, metric, model) in best
@@ -87,7 +87,12 @@ def summary_page(summary: pd.DataFrame) -> str:
 
 def _header(name: str, title: str, direction: str) -> str:
     number = ' class="number"' if direction else ""
-    return f'<th{number} tabindex="0" title="{escape(title)}">{escape(name)}{direction}</th>'
+    return f'<th{number} tabindex="0" title="{escape(title)}">{_folded(name)}{direction}</th>'
+
+
+def _folded(name: str) -> str:
+    """A name that a narrow column may break after its underscores."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def _number(row: pd.Series | None, is_best: bool) -> str:
