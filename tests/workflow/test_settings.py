@@ -1,0 +1,221 @@
+"""Every key has a reader: the whole chain is run in this process, and reads are written down."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import (
+    build_cell_graphs,
+    build_vocabulary,
+    convert_to_gears,
+    finetune_perturbation,
+    fit_baseline,
+    predict_perturbations,
+    prepare_cells,
+    pretrain,
+    score_perturbations,
+    simulate_screen,
+    split_perturbations,
+    summarise,
+)
+from vcpipe.config.datasets import Download
+from vcpipe.config.documentation import nested_section
+from vcpipe.config.pipeline import Pipeline
+from vcpipe.config.reading import PROJECT, merge, read_pipeline, read_yaml, settings
+from vcpipe.config.section import Section
+
+# Read by the rules, which are no Python that can be watched; their text shows it.
+BY_RULES = {
+    ("Pipeline", "schema_version"),  # its only value is checked by the model
+    *(("Corpus", name) for name in ("datasets", "split")),
+    *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
+    ("Pretrain", "corpus"),
+    *(("Dataset", name) for name in ("path", "download", "simulate")),
+    # Read only where a perturbation is small: tests/data/test_conditions.py.
+    ("Dataset", "small_perturbations"),
+}
+
+
+def all_fields(section: type[Section]) -> set[tuple[str, str]]:
+    found = set()
+    for name, field in section.model_fields.items():
+        found.add((section.__name__, name))
+        nested = nested_section(field.annotation)
+        found |= all_fields(nested) if nested else set()
+    return found
+
+
+@pytest.fixture
+def reads(monkeypatch) -> set[tuple[str, str]]:
+    """(section, key) of every setting that code outside vcpipe/config reads while this is on."""
+    seen = set()
+    inherited = Section.__getattribute__
+
+    def watched(self, name):
+        if name in type(self).model_fields:
+            caller = sys._getframe(1).f_code.co_filename
+            if "vcpipe/config" not in caller and "pydantic" not in caller:
+                seen.add((type(self).__name__, name))
+        return inherited(self, name)
+
+    monkeypatch.setattr(Section, "__getattribute__", watched)
+    return seen
+
+
+class Chain:
+    """The scripts, one after the other, as the rules call them."""
+
+    def __init__(self, folder: Path, changes: dict):
+        values = merge(read_yaml(PROJECT / "tests/workflow/config.yaml"), changes)
+        self.folder, self.pipeline = folder, read_pipeline(values=values)[0]
+        self.screen = folder / "screen.h5ad"
+        self.cells = folder / "perturb_processed.h5ad"
+        self.split, self.controls = folder / "split.tsv", folder / "controls.tsv"
+
+    def step(self, main, config: Section | None, **options) -> None:
+        arguments = []
+        for name, value in options.items():
+            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        main([*arguments, *(["--config", settings(config)] if config else [])])
+
+    def run(self) -> None:
+        pipeline, folder = self.pipeline, self.folder
+        held_out = {"cells": self.cells, "split": self.split, "controls": self.controls}
+        training = {"state": folder / "state"}
+        dataset = pipeline.datasets["tiny"]
+        self.step(
+            simulate_screen.main,
+            dataset.simulate,
+            out=self.screen,
+            truth=folder / "truth.h5ad",
+            network=folder / "network.tsv",
+        )
+        conversion = convert_to_gears.Conversion(
+            dataset=dataset.columns(), normalisation=pipeline.gears.normalisation
+        )
+        self.step(
+            convert_to_gears.main,
+            conversion,
+            cells=self.screen,
+            name="tiny",
+            out=self.cells,
+            report=folder / "conversion.json",
+        )
+        self.step(
+            build_cell_graphs.main,
+            pipeline.gears.cell_graphs,
+            cells=self.cells,
+            out=folder / "cell_graphs.pkl",
+        )
+        self.step(
+            split_perturbations.main,
+            next(iter(pipeline.splits.values())),
+            cells=self.cells,
+            table=self.split,
+            controls=self.controls,
+            pickle=folder / "split.pkl",
+            subgroup=folder / "subgroup.pkl",
+        )
+        corpus = pipeline.preprocess["tiny"]
+        self.step(
+            build_vocabulary.main,
+            corpus.vocabulary,
+            cells=self.cells,
+            out=folder / "vocab.json",
+            genes=folder / "genes.tsv",
+        )
+        self.step(
+            prepare_cells.main,
+            corpus.cells,
+            **held_out,
+            vocabulary=folder / "vocab.json",
+            out=folder / "store",
+        )
+        self.step(
+            pretrain.main,
+            pipeline.pretrain["tiny_masked"],
+            store=folder / "store",
+            vocabulary=folder / "vocab.json",
+            out=folder / "pretrained",
+            metrics=folder / "pretrain.csv",
+            **training,
+        )
+        self.step(
+            finetune_perturbation.main,
+            pipeline.finetune["tiny_model"],
+            **held_out,
+            pretrained=folder / "pretrained",
+            out=folder / "finetuned",
+            metrics=folder / "finetune.csv",
+            **training,
+        )
+        models = {"tiny_model": folder / "finetuned"}
+        for name in type(pipeline.eval.baselines).model_fields:
+            models[name] = folder / f"{name}.npz"
+            self.step(
+                fit_baseline.main,
+                pipeline.eval.baselines,
+                **held_out,
+                baseline=name,
+                out=models[name],
+            )
+        for name, model in models.items():
+            predictions, scores = folder / f"{name}.h5ad", folder / "scores" / name
+            self.step(
+                predict_perturbations.main,
+                pipeline.eval.prediction,
+                **held_out,
+                model=model,
+                name=name,
+                out=predictions,
+            )
+            self.step(
+                score_perturbations.main,
+                pipeline.eval.scoring,
+                **held_out,
+                predictions=predictions,
+                out=scores,
+            )
+        self.step(
+            summarise.main,
+            pipeline.eval.summary,
+            scores=[folder / "scores" / name for name in models],
+            out=folder / "summary.csv",
+            verdicts=folder / "verdicts.tsv",
+            table=folder / "summary.html",
+            losses=folder / "loss_curves.svg",
+            figures=folder / "figures",
+        )
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
+    table = tmp_path / "custom.tsv"
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    first = Chain(
+        tmp_path / "first", {"pretrain": {"tiny_masked": {"scheduler": {"name": "step"}}}}
+    )
+    first.run()
+    first.split.read_text()
+    table.write_text(first.split.read_text())
+    # A few keys are read only where another has a certain value.
+    second = Chain(
+        tmp_path / "second",
+        {
+            "splits": {"simulation_1_0.75": {"method": "custom", "path": str(table)}},
+            "preprocess": {
+                "tiny": {"vocabulary": {"path": str(tmp_path / "first" / "vocab.json")}}
+            },
+        },
+    )
+    second.run()
+
+    downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
+    expected = all_fields(Pipeline) - BY_RULES - downloads
+    # The conversion is handed the Columns of a Dataset.
+    found = reads | {("Dataset", name) for section, name in reads if section == "Columns"}
+    sections = {"Pipeline", "Gears", "Eval", "Baselines"}  # only their parts are handed on
+    missing = {(section, name) for section, name in expected - found if section not in sections}
+    assert not missing
