@@ -1,10 +1,14 @@
 """Split the perturbations of a converted screen into train, val and test, and halve its controls.
 
-Whole perturbations go to one set. Methods: simulation (GEARS's split by target gene, the same lists
-for the same seed), no_split (all in train), custom (a TSV with columns condition and set). Half of
-the control cells, drawn with the split's seed within batches, is kept for scoring only. Writes
+Whole perturbations go to one set. Methods: simulation (GEARS's split by target gene),
+simulation_single, single, no_test, combo_seen0, combo_seen1, combo_seen2 (GEARS's too: the same
+lists for the same seed), no_split (all in train), k_fold (over target genes), custom (a TSV with
+columns condition and set). GEARS leaves combinations of genes of two sets out of all sets in single
+and combo_seen0: their set is unused. Half of the control cells, drawn with the split's seed within
+batches, is kept for scoring only. Writes
 
-  --table     condition, set, subgroup (unseen_single, combo_seen0, ..., train, control), num_cells
+  --table     condition, set, subgroup (unseen_single, combo_seen0, ..., train, control,
+              unused), num_cells
   --controls  cell, use (model or scoring)
   --pickle    the dictionary that GEARS reads: train, val, test -> conditions, ctrl in train
   --subgroup  test_subgroup and val_subgroup as GEARS pickles them; empty for other methods
@@ -49,7 +53,9 @@ def main(argv: list[str] | None = None) -> None:
     ):
         with writing(path) as partial:
             partial.write_bytes(pickle.dumps(content))
-    sizes = ", ".join(f"{len(split.conditions(name))} {name}" for name in splits.SETS)
+    sizes = ", ".join(
+        f"{len(split.conditions(name))} {name}" for name in (*splits.SETS, splits.UNUSED)
+    )
     print(f"{args.config.method}: {sizes}; {len(controls)} control cells -> {args.table}")
 
 

@@ -1,15 +1,19 @@
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from scripts.split_perturbations import main
-from vcpipe.config.splits import Split
+from vcpipe.config.splits import READ_BY, Split
 from vcpipe.data.screen import Screen
+from vcpipe.data.split_methods import simulation
 from vcpipe.data.splits import (
+    SPLITS,
     control_rows,
     draw_controls,
     draw_split,
@@ -17,7 +21,6 @@ from vcpipe.data.splits import (
     read_controls,
     read_split,
     rows_of,
-    simulation,
     training_rows,
     write_controls,
     write_split,
@@ -26,6 +29,49 @@ from vcpipe.errors import InputError
 
 SINGLES = [f"G{i}+ctrl" for i in range(10)]
 COMBOS = ["G0+G1", "G2+G3", "G4+G5", "G6+G7", "G8+G9", "G0+G9", "G1+G2", "G3+G4"]
+
+# A screen of 20 genes and 49 of their pairs: what GEARS_LISTS were drawn from.
+MANY_SINGLES = [f"G{i}+ctrl" for i in range(20)]
+MANY = MANY_SINGLES + [
+    "+".join(sorted([f"G{i}", f"G{j}"])) for i in range(20) for j in (i + 1, i + 3, i + 7) if j < 20
+]
+
+METHODS = list(SPLITS)
+SHARE = "combo_single_split_test_set_fraction"
+SETTINGS = {
+    method: Split(method=method, **({SHARE: 0.3} if method in READ_BY[SHARE] else {}))
+    for method in METHODS
+    if method != "custom"
+}
+# Obtained by running cell-gears 0.1.2's DataSplitter(..., type, seen).split_data(seed=1,
+# test_size=the fraction) on MANY, or on MANY_SINGLES for simulation_single.
+GEARS_LISTS = {
+    ("simulation_single", None): {
+        "val": "G14 G6",
+        "test": "G13 G16 G19 G2 G5",
+    },
+    ("single", 0.1): {
+        "val": "G4",
+        "test": "G13 G19",
+        "unused": "G1+G4 G10+G13 G11+G4 G12+G13 G12+G19 G13+G14 G13+G16 G13+G6 G16+G19 G18+G19 "
+        "G3+G4 G4+G5 G4+G7",
+    },
+    ("no_test", None): {"val": "G1 G12 G15+G18 G16 G5 G9"},
+    ("combo_seen0", 0.3): {
+        "val": "G14",
+        "test": "G13+G16 G13 G16+G17 G16+G19 G16 G17 G19 G2",
+        "unused": "G1+G2 G10+G13 G10+G17 G11+G14 G12+G13 G12+G19 G13+G14 G13+G6 G14+G15 G14+G17 "
+        "G14+G7 G15+G16 G16+G9 G17+G18 G18+G19 G2+G3 G2+G5 G2+G9",
+    },
+    ("combo_seen1", 0.1): {
+        "val": "G1+G4 G11+G4 G3+G4 G4+G5 G4+G7 G4",
+        "test": "G10+G13 G12+G13 G12+G19 G13+G14 G13+G16 G13+G6 G13 G16+G19 G18+G19 G19",
+    },
+    ("combo_seen2", 0.1): {
+        "val": "G0+G1 G0+G3 G13+G6 G5+G8",
+        "test": "G10+G3 G2+G9 G3+G4 G4+G5",
+    },
+}
 
 
 @pytest.fixture
@@ -41,6 +87,20 @@ def screen() -> Screen:
         condition=condition,
         batch=generator.choice(["b0", "b1", "b2", "b3"], len(condition)),
         cell_type=np.full(len(condition), "K562"),
+        about={},
+    )
+
+
+def screen_of(perturbations: list[str]) -> Screen:
+    """One cell of each perturbation in the order given, and two controls."""
+    number = len(perturbations) + 2
+    return Screen(
+        path=Path("screen.h5ad"),
+        genes=np.array(["G0"]),
+        cells=np.array([f"cell{i}" for i in range(number)]),
+        condition=np.array([*perturbations, "ctrl", "ctrl"]),
+        batch=np.full(number, "b0"),
+        cell_type=np.full(number, "K562"),
         about={},
     )
 
@@ -66,7 +126,7 @@ def custom(tmp_path):
 def test_simulation_draws_the_lists_of_cell_gears():
     # Obtained by running cell-gears 0.1.2's DataSplitter(..., "simulation").split_data(
     # train_gene_set_size=0.75, combo_seen2_train_frac=0.85, seed=1) on these conditions.
-    sets, subgroups = simulation([*SINGLES, *COMBOS], 0.75, 0.85, 1)
+    sets, subgroups = simulation([*SINGLES, *COMBOS], Split())
     assert {name: sorted(members) for name, members in sets.items()} == {
         "train": sorted([f"G{i}+ctrl" for i in (0, 1, 2, 3, 4, 9)] + ["G0+G1", "G1+G2", "G3+G4"]),
         "val": ["G0+G9", "G6+ctrl"],
@@ -105,9 +165,154 @@ def test_simulation_equals_cell_gears_itself(screen, seed):
     assert subgroups == their_subgroups
 
 
-def test_sets_do_not_depend_on_row_order(screen, generator):
-    split, _ = draw_split(screen, Split())
-    other, _ = draw_split(shuffled(screen, generator), Split())
+@pytest.mark.parametrize(("method", "fraction"), GEARS_LISTS)
+def test_the_other_methods_draw_the_lists_of_cell_gears(method, fraction):
+    expected = GEARS_LISTS[method, fraction]
+    perturbations = MANY_SINGLES if method == "simulation_single" else MANY
+    settings = {SHARE: fraction} if fraction else {}
+    split, _ = draw_split(screen_of(perturbations), Split(method=method, **settings))
+    for name in ("val", "test", "unused"):
+        found = " ".join(sorted(split.conditions(name))).replace("+ctrl", "")
+        assert found == expected.get(name, "")
+
+
+@pytest.mark.upstream
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("method", [method for method, _ in GEARS_LISTS])
+def test_the_other_methods_equal_cell_gears_itself_on_random_conditions(method, seed):
+    upstream = pytest.importorskip("gears.data_utils")
+    import anndata as ad
+
+    generator = np.random.default_rng(seed)
+    genes = [f"G{i}" for i in range(generator.integers(30, 60))]
+    singles = [f"{gene}+ctrl" for gene in genes[: generator.integers(25, len(genes))]]
+    pairs = {"+".join(sorted(generator.choice(genes, 2, replace=False))) for _ in range(80)}
+    perturbations = singles if method == "simulation_single" else singles + sorted(pairs)
+    screen = screen_of(generator.permutation(perturbations).tolist())
+    settings = {SHARE: 0.2} if method in READ_BY[SHARE] else {}
+    split = Split(method=method, seed=seed, **settings)
+
+    cells = ad.AnnData(obs=pd.DataFrame({"condition": screen.condition}, index=screen.cells))
+    kind, seen = ("combo", int(method[-1])) if method.startswith("combo") else (method, 0)
+    theirs = upstream.DataSplitter(cells, kind, seen).split_data(seed=seed, test_size=0.2)
+    lists = theirs.obs.groupby("split")["condition"].agg(lambda column: list(column.unique()))
+    if set(lists.index) >= {"train", "val"} | ({"test"} if method != "no_test" else set()):
+        assert gears_lists(draw_split(screen, split)[0]) == {"test": []} | lists.to_dict()
+    else:
+        # The drawn genes are perturbed only in combinations; GEARS fails later.
+        with pytest.raises(InputError, match=r"leaves .* empty.*try another seed"):
+            draw_split(screen, split)
+
+
+def test_every_method_of_the_settings_is_drawn_by_a_function():
+    assert set(SPLITS) == set(get_args(Split.model_fields["method"].annotation))
+
+
+@pytest.mark.parametrize("method", ["simulation_single", "single", "no_test", "k_fold"])
+def test_three_single_perturbations_suffice_for_every_set(method):
+    settings = {"num_folds": 3} if method == "k_fold" else {}
+    settings |= {SHARE: 0.4} if method == "single" else {}
+    perturbations = ["A+ctrl", "B+ctrl", "C+ctrl"]
+    split, _ = draw_split(screen_of(perturbations), Split(method=method, **settings))
+    sizes = [len(split.conditions(name)) for name in ("train", "val", "test")]
+    assert sizes == ([2, 1, 0] if method == "no_test" else [1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("perturbations", "method", "message"),
+    [
+        (SINGLES[:9], "single", f"leaves test empty: 9 target genes.*{SHARE} is 0.1, raise it"),
+        ([*SINGLES, *COMBOS], "combo_seen2", f"leaves test empty.*{SHARE} is 0.1, raise it"),
+        (SINGLES[:1], "no_test", "leaves train empty.*a screen of 2 or more"),
+        (SINGLES[:4], "k_fold", "num_folds is 5, but there are 4 target genes.*lower num_folds"),
+        (SINGLES, "combo_seen0", "combo_seen0 holds out combinations.*use method single"),
+        (["G0+G1"], "simulation_single", r"but there are G0\+G1; use method simulation"),
+    ],
+)
+def test_a_method_that_cannot_fill_its_sets_says_which_setting_to_change(
+    perturbations, method, message
+):
+    with pytest.raises(InputError, match=message):
+        draw_split(screen_of(perturbations), Split(method=method))
+
+
+def test_a_split_that_leaves_nothing_to_train_on_says_so():
+    with pytest.raises(InputError, match=f"leaves train empty.*{SHARE} is 0.99, lower it"):
+        draw_split(
+            screen_of(["A+ctrl", "A+B", "B+ctrl"]),
+            Split(method="combo_seen1", seed=1, **{SHARE: 0.99}),
+        )
+
+
+def test_simulation_single_hands_on_the_subgroups_that_gears_forgets():
+    split, subgroups = draw_split(screen_of(SINGLES), Split(method="simulation_single"))
+    assert list(subgroups["test_subgroup"]) == ["unseen_single"]
+    assert subgroups["test_subgroup"]["unseen_single"] == split.conditions("test")
+    assert subgroups["val_subgroup"]["unseen_single"] == split.conditions("val")
+
+
+def test_every_single_is_tested_in_exactly_one_fold(screen):
+    folds = [Split(method="k_fold", num_folds=4, fold=fold) for fold in range(4)]
+    tested = [one for fold in folds for one in draw_split(screen, fold)[0].conditions("test")]
+    assert sorted(one for one in tested if one in SINGLES) == SINGLES
+    assert set(COMBOS) <= set(tested)
+
+
+@pytest.mark.parametrize("fold", range(3))
+def test_no_gene_that_a_fold_holds_out_is_in_train(screen, fold):
+    split, _ = draw_split(screen, Split(method="k_fold", num_folds=3, fold=fold))
+    trained = {gene for one in split.conditions("train") for gene in one.split("+")} - {"ctrl"}
+    for name in ("val", "test"):
+        held_out = [one for one in split.conditions(name) if one.endswith("+ctrl")]
+        assert held_out
+        assert not trained & {one.removesuffix("+ctrl") for one in held_out}
+
+
+def test_unused_combinations_are_in_no_list_and_in_no_training_rows(screen):
+    split, _ = draw_split(screen, SETTINGS["single"])
+    unused = split.conditions("unused")
+    assert unused
+    assert {split.subgroup[one] for one in unused} == {"unused"}
+    assert not set(unused) & {one for members in gears_lists(split).values() for one in members}
+    rows = training_rows(screen, split, draw_controls(screen, 1))
+    assert not set(unused) & set(screen.condition[rows])
+
+
+def test_a_written_split_with_unused_combinations_is_a_custom_table(screen, tmp_path):
+    split, _ = draw_split(screen, SETTINGS["single"])
+    write_split(tmp_path / "split.tsv", split)
+    again, _ = draw_split(screen, Split(method="custom", path=str(tmp_path / "split.tsv")))
+    assert again.sets == split.sets
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fold": 1}, "fold is read by method k_fold and not by simulation"),
+        ({"num_folds": 3}, "num_folds is read by method k_fold and not by simulation"),
+        ({"method": "single", "train_gene_set_size": 0.5}, "train_gene_set_size is read by"),
+        ({"method": "k_fold", "combo_seen2_train_fraction": 0.5}, "_fraction is read by"),
+        ({SHARE: 0.2}, f"{SHARE} is read by method single, combo_seen0"),
+        ({"method": "k_fold", "fold": 5}, "fold is 5 but num_folds is 5; expected 0 to 4"),
+    ],
+)
+def test_a_setting_that_the_method_does_not_read_is_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        Split(**settings)
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_settings_may_be_written_out_in_full(method):
+    assert Split(**SETTINGS[method].model_dump()) == SETTINGS[method]
+
+
+@pytest.mark.parametrize(
+    "method", ["simulation", "single", "combo_seen0", "combo_seen1", "k_fold", "no_split"]
+)
+def test_sets_do_not_depend_on_row_order(screen, generator, method):
+    split, _ = draw_split(screen, SETTINGS[method])
+    other, _ = draw_split(shuffled(screen, generator), SETTINGS[method])
     assert other.sets == split.sets
     assert other.subgroup == split.subgroup
 
@@ -121,7 +326,7 @@ def test_no_gene_of_an_unseen_single_is_in_train(screen):
 
 
 def test_three_targets_give_one_perturbation_to_each_set():
-    sets, _ = simulation(["A+ctrl", "B+ctrl", "C+ctrl"], 0.75, 0.85, 1)
+    sets, _ = simulation(["A+ctrl", "B+ctrl", "C+ctrl"], Split())
     assert sorted(len(members) for members in sets.values()) == [1, 1, 1]
 
 
@@ -130,7 +335,7 @@ def test_a_split_with_an_empty_set_is_refused(number):
     with pytest.raises(
         InputError, match=r"leaves train.* empty: . target genes \(G0.*method no_sp"
     ):
-        simulation(SINGLES[:number], 0.75, 0.85, 1)
+        simulation(SINGLES[:number], Split())
 
 
 def test_no_split_puts_everything_into_train(screen):

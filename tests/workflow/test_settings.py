@@ -79,6 +79,17 @@ class Chain:
             arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         main([*arguments, *(["--config", settings(config)] if config else [])])
 
+    def split_perturbations(self) -> None:
+        self.step(
+            split_perturbations.main,
+            next(iter(self.pipeline.splits.values())),
+            cells=self.cells,
+            table=self.split,
+            controls=self.controls,
+            pickle=self.folder / "split.pkl",
+            subgroup=self.folder / "subgroup.pkl",
+        )
+
     def run(self) -> None:
         pipeline, folder = self.pipeline, self.folder
         held_out = {"cells": self.cells, "split": self.split, "controls": self.controls}
@@ -108,15 +119,7 @@ class Chain:
             cells=self.cells,
             out=folder / "cell_graphs.pkl",
         )
-        self.step(
-            split_perturbations.main,
-            next(iter(pipeline.splits.values())),
-            cells=self.cells,
-            table=self.split,
-            controls=self.controls,
-            pickle=folder / "split.pkl",
-            subgroup=folder / "subgroup.pkl",
-        )
+        self.split_perturbations()
         corpus = pipeline.preprocess["tiny"]
         self.step(
             build_vocabulary.main,
@@ -211,6 +214,13 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
         },
     )
     second.run()
+    # Settings of a split that other methods refuse: the tables are made, the later stages are not.
+    for changes in (
+        {"method": "k_fold", "num_folds": 3},
+        {"method": "single", "combo_single_split_test_set_fraction": 0.3},
+    ):
+        splits = {"splits": {"simulation_1_0.75": changes}}
+        Chain(tmp_path / "first", splits).split_perturbations()
 
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
     expected = all_fields(Pipeline) - BY_RULES - downloads

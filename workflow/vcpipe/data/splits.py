@@ -1,6 +1,6 @@
 """Which perturbations a model may learn from: train, val, test, and the two halves of the controls.
 
-`simulation` is GEARS's split by target gene (cell-gears 0.1.2), to the last draw.
+How they are drawn is in split_methods.py; here is what is made, written and read.
 """
 
 from collections.abc import Iterable
@@ -13,20 +13,33 @@ import pandas as pd
 from vcpipe.config.splits import Split
 from vcpipe.data.conditions import condition_of
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
+from vcpipe.data.split_methods import (
+    Drawn,
+    Subgroups,
+    combo_seen0,
+    combo_seen1,
+    combo_seen2,
+    genes_of,
+    k_fold,
+    no_split,
+    no_test,
+    simulation,
+    simulation_single,
+    single,
+)
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, existing, writing
 
 SETS = ("train", "val", "test")
+UNUSED = "unused"  # in no set: combinations of genes of two sets, in some of GEARS's methods
 USES = ("model", "scoring")
-
-Subgroups = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class SplitTable:
     """The set and the subgroup of every condition, the control included."""
 
-    sets: dict[str, str]  # condition -> train, val, test
+    sets: dict[str, str]  # condition -> train, val, test, unused
     subgroup: dict[str, str]  # condition -> unseen_single, combo_seen0, ..., train, control
     num_cells: dict[str, int]
 
@@ -39,16 +52,9 @@ def draw_split(screen: Screen, split: Split) -> tuple[SplitTable, dict[str, Subg
     """Draw or read a split of the screen's perturbations; also GEARS's subgroup dictionaries."""
     conditions = list(pd.unique(screen.condition))
     perturbations = [one for one in conditions if one != CONTROL]
-    subgroups = {}
-    if split.method == "simulation":
-        sets, subgroups = simulation(
-            perturbations, split.train_gene_set_size, split.combo_seen2_train_fraction, split.seed
-        )
-    elif split.method == "no_split":
-        sets = {"train": perturbations, "val": [], "test": []}
-    else:
-        sets = read_custom(Path(split.path), perturbations)
-    set_of = {one: name for name, members in sets.items() for one in members} | {CONTROL: "train"}
+    sets, subgroups = SPLITS[split.method](perturbations, split)
+    set_of = dict.fromkeys(perturbations, UNUSED) | {CONTROL: "train"}
+    set_of |= {one: name for name, members in sets.items() for one in members}
     subgroup = {one: _subgroup(one, set_of[one], sets["train"]) for one in conditions}
     # GEARS counts genes of val as seen by test.
     subgroup |= {one: kind for part in subgroups.values() for kind in part for one in part[kind]}
@@ -57,72 +63,14 @@ def draw_split(screen: Screen, split: Split) -> tuple[SplitTable, dict[str, Subg
     return SplitTable({one: set_of[one] for one in conditions}, subgroup, num_cells), subgroups
 
 
-def simulation(
-    perturbations: list[str], train_gene_set_size: float, combo_seen2_fraction: float, seed: int
-) -> tuple[dict[str, list[str]], dict[str, Subgroups]]:
-    """GEARS's simulation split: a share of target genes is never seen; a tenth of the rest is val.
-
-    Every set gets at least one perturbation or there is an error; GEARS fails later, without val.
-    """
-    seen, test, test_subgroup = _by_gene(
-        perturbations, train_gene_set_size, combo_seen2_fraction, seed
-    )
-    train, val, val_subgroup = _by_gene(seen, 0.9, 0.9, seed)
-    sets = {"train": train, "val": val, "test": test}
-    empty = [name for name, members in sets.items() if not members]
-    if empty:
-        genes = _genes_of(perturbations)
-        raise InputError(
-            f"The split leaves {' and '.join(empty)} empty: {len(genes)} target genes "
-            f"({listed(genes)}), train_gene_set_size {train_gene_set_size}; expected at least one "
-            "perturbation in each of train, val, test, which needs 3 target genes. Raise "
-            "train_gene_set_size, or use method no_split or custom."
-        )
-    return sets, {"test_subgroup": test_subgroup, "val_subgroup": val_subgroup}
-
-
-def _by_gene(
-    perturbations: list[str], gene_fraction: float, combo_fraction: float, seed: int
-) -> tuple[list[str], list[str], Subgroups]:
-    """GEARS's get_simulation_split: perturbations of drawn genes, the others, and their kinds."""
-    genes = _genes_of(perturbations)
-    # RandomState draws what GEARS draws from numpy's global generator, without touching that.
-    drawn = np.random.RandomState(seed).choice(
-        genes, int(len(genes) * gene_fraction), replace=False
-    )
-    seen = set(drawn.tolist())
-    singles = [one for one in perturbations if len(perturbed_genes(one)) == 1]
-    combos = [one for one in perturbations if len(perturbed_genes(one)) == 2]
-    num_seen = {one: len(seen & set(perturbed_genes(one))) for one in perturbations}
-
-    both_seen = sorted(one for one in combos if num_seen[one] == 2)
-    kept = np.random.RandomState(seed).choice(
-        both_seen, int(len(both_seen) * combo_fraction), replace=False
-    )
-    subgroup = {
-        "combo_seen0": [one for one in combos if num_seen[one] == 0],
-        "combo_seen1": [one for one in combos if num_seen[one] == 1],
-        "combo_seen2": sorted(set(both_seen) - set(kept.tolist())),
-        "unseen_single": [one for one in singles if num_seen[one] == 0],
-    }
-    train = [one for one in singles if num_seen[one] == 1] + kept.tolist()
-    # GEARS's order: val is drawn from train as it is listed here.
-    order = ("combo_seen1", "combo_seen2", "unseen_single", "combo_seen0")
-    return train, [one for group in order for one in subgroup[group]], subgroup
-
-
-def _genes_of(perturbations: Iterable[str]) -> list[str]:
-    return sorted({gene for one in perturbations for gene in perturbed_genes(one)})
-
-
 def _subgroup(condition: str, set_name: str, train: list[str]) -> str:
     """How many of a held-out condition's genes the training perturbations have."""
     if condition == CONTROL:
         return "control"
-    if set_name == "train":
-        return "train"
+    if set_name in ("train", UNUSED):
+        return set_name
     genes = perturbed_genes(condition)
-    num_seen = len(set(genes) & set(_genes_of(train)))
+    num_seen = len(set(genes) & set(genes_of(train)))
     if len(genes) == 2:
         return f"combo_seen{num_seen}"
     return "seen_single" if num_seen else "unseen_single"
@@ -131,9 +79,10 @@ def _subgroup(condition: str, set_name: str, train: list[str]) -> str:
 def read_custom(path: Path, perturbations: list[str]) -> dict[str, list[str]]:
     """Read a table of condition and set that names each perturbation of the screen once."""
     table = _read_tsv(path, ["condition", "set"], "a split table with columns condition, set")
-    wrong = sorted(set(table["set"]) - set(SETS))
+    known = (*SETS, UNUSED)
+    wrong = sorted(set(table["set"]) - set(known))
     if wrong:
-        raise InputError(f"{path} has the sets {listed(wrong)}; expected {', '.join(SETS)}.")
+        raise InputError(f"{path} has the sets {listed(wrong)}; expected {', '.join(known)}.")
     table["name"] = [condition_of(label, CONTROL) for label in table["condition"]]
     if (table["set"][table["name"] == CONTROL] != "train").any():
         raise InputError(
@@ -163,6 +112,25 @@ def read_custom(path: Path, perturbations: list[str]) -> dict[str, list[str]]:
         raise InputError(f"{path} puts no perturbation into train; expected at least one.")
     set_of = dict(zip(table["name"], table["set"], strict=True))
     return {name: [one for one in perturbations if set_of[one] == name] for name in SETS}
+
+
+def custom(perturbations: list[str], split: Split) -> Drawn:
+    """The sets of a table."""
+    return read_custom(Path(split.path), perturbations), {}
+
+
+SPLITS = {
+    "simulation": simulation,
+    "simulation_single": simulation_single,
+    "single": single,
+    "no_test": no_test,
+    "combo_seen0": combo_seen0,
+    "combo_seen1": combo_seen1,
+    "combo_seen2": combo_seen2,
+    "no_split": no_split,
+    "k_fold": k_fold,
+    "custom": custom,
+}
 
 
 def draw_controls(screen: Screen, seed: int) -> dict[str, str]:

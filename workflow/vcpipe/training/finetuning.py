@@ -9,7 +9,7 @@ from vcpipe.config.finetune import Finetune
 from vcpipe.data.model_cells import model_rows
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import SplitTable, split_digest
+from vcpipe.data.splits import UNUSED, SplitTable, split_digest
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import SHARED, TransformerGenerator
@@ -79,9 +79,9 @@ def finetune(
 
 
 def check_unseen(base: ModelFolder, screen: Screen, split: SplitTable) -> None:
-    """Refuse an encoder that was pretrained on cells that this split keeps for val or test."""
+    """Refuse an encoder that was pretrained on cells that this split keeps out of train."""
     seen = set(base.about.get("seen", {}).get(screen.data_digest, []))
-    held_out = {*split.conditions("val"), *split.conditions("test")}
+    held_out = {one for name in ("val", "test", UNUSED) for one in split.conditions(name)}
     if seen & held_out:
         raise InputError(
             f"{base.path} was pretrained on cells of {listed(sorted(seen & held_out))}, which the "
