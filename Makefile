@@ -5,29 +5,37 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all check-demo lint docs envs clean
+.PHONY: demo test test-all upstream-test check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html"
 	@echo "make test   the test suite (make test-all: the slow ones too)"
+	@echo "make upstream-test  our files in the real cell-gears (1.7 GB, into .venvs/gears)"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
 	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
 	@echo "make envs   envs/*.yaml, pinned as in requirements.lock"
-	@echo "make clean  remove .venv, results and caches"
+	@echo "make clean  remove .venv, .venvs, results and caches"
 
 # The stamp holds the lock file it was installed from, so that a touch installs nothing.
+define install
+@cmp -s $< $@ || { \
+  base=$$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable)); sys.exit(sys.version_info[:2] != (3, 11))') || \
+    { echo "error: $(PYTHON) is not Python 3.11; name one: make PYTHON=/path/to/python3.11"; exit 1; }; \
+  echo "installing $< into $(@D) (minutes, once)"; \
+  $$base -m venv --without-pip --clear $(@D) && \
+  $$base -m pip --python $(@D)/bin/python --disable-pip-version-check \
+    install --quiet -r $< && \
+  cp $< $@; }
+@touch $@
+endef
+
 .venv/installed.lock: requirements.lock
-	@cmp -s requirements.lock $@ || { \
-	  base=$$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable)); sys.exit(sys.version_info[:2] != (3, 11))') || \
-	    { echo "error: $(PYTHON) is not Python 3.11; name one: make PYTHON=/path/to/python3.11"; exit 1; }; \
-	  echo "installing requirements.lock into .venv (minutes, once)"; \
-	  $$base -m venv --without-pip --clear .venv && \
-	  $$base -m pip --python .venv/bin/python --disable-pip-version-check \
-	    install --quiet -r requirements.lock && \
-	  cp requirements.lock $@; }
-	@touch $@
+	$(install)
+
+.venvs/gears/installed.lock: tests/upstream/gears.txt
+	$(install)
 
 # On a terminal with a progress bar; into a file or a pipe Snakemake's own log says more.
 demo: .venv/installed.lock
@@ -48,6 +56,10 @@ test: .venv/installed.lock
 test-all: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not gpu and not slurm and not upstream"
 
+# Our files against the real cell-gears, which needs older packages than ours and so its own Python.
+upstream-test: .venv/installed.lock .venvs/gears/installed.lock
+	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python pytest -m upstream tests/upstream
+
 # What a finished demo must hold; .ci/run calls it after make demo.
 check-demo: .venv/installed.lock
 	pytest -q tests/check_demo.py
@@ -66,5 +78,5 @@ envs: .venv/installed.lock
 	python -m scripts.pin_envs
 
 clean:
-	rm -rf .venv results .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs results .snakemake .pytest_cache .ruff_cache .hypothesis
 	find config scripts tests workflow -name __pycache__ -type d -prune -exec rm -rf {} +
