@@ -5,6 +5,9 @@ The file is a pickle in the layout of cell-gears 0.1.2: condition -> list of tor
 with x (control, [genes, 1]), y (perturbed cell, [1, genes]), pert, pert_idx, de_idx; control cells
 have x = y. It holds two dense rows a cell: 145 kB at 18,080 genes.
 
+pert_idx counts the screen's perturbed genes in sorted order. GEARS counts the genes of the
+gene2go_all.pkl that it is given: train it with one that holds the perturbed genes and no others.
+
   python -m scripts.build_cell_graphs \\
       --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
       --out results/convert_to_gears/demo/data_pyg/cell_graphs.pkl seed=0 within_batch=true
