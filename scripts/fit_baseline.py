@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         **settings,
         "config_digest": digest(settings),
         "data_digest": screen.data_digest,
+        "target_sum": screen.target_sum,
         "split_digest": split_digest(split, controls),
     }
     write_baseline(args.out, parameters, about)

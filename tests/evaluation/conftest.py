@@ -64,7 +64,8 @@ def _write_screen(path: Path, counts_CG: np.ndarray, condition: np.ndarray) -> N
         index=[f"cell{i:04d}" for i in range(len(condition))],
     )
     var = pd.DataFrame({"gene_name": GENES}, index=[f"ENSG{i:03d}" for i in range(len(GENES))])
-    about = {"data_digest": "d1", "dataset": "tiny"}
+    settings = {"normalisation": {"target_sum": 1e4}}
+    about = {"data_digest": "d1", "name": "tiny", "settings": settings}
     ad.AnnData(
         sp.csr_matrix(values_CG),
         obs,

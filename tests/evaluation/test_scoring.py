@@ -149,7 +149,7 @@ def test_predictions_from_other_data_are_refused(simulate, tmp_path):
     about = {**ABOUT, "model": "mine", "data_digest": "other"}
     write_predictions(tmp_path / "mine.h5ad", cells, screen.genes, about)
     predictions = open_predictions(tmp_path / "mine.h5ad", screen.genes, conditions)
-    with pytest.raises(InputError, match="predicted from data other"):
+    with pytest.raises(InputError, match="whose data_digest is other, but that of"):
         score(screen, predictions, split, read_controls(files.controls), Scoring())
 
 

@@ -9,9 +9,11 @@ import torch
 
 from vcpipe.config.eval import Prediction
 from vcpipe.config.finetune import Finetune
+from vcpipe.config.gears import Conversion
 from vcpipe.config.preprocess import Cells
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.splits import Split
+from vcpipe.data.gears import convert
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import draw_controls, draw_split, training_rows
 from vcpipe.data.store import open_store, write_store
@@ -175,6 +177,26 @@ def test_a_model_of_another_split_is_refused(run_pretrain, run_finetune, screen,
     other = draw_split(screen, Split(seed=2))[0]
     with pytest.raises(InputError, match="may have been trained on there"):
         predicted(screen, other, controls, tuned)
+
+
+def test_the_same_counts_on_another_scale_are_another_run(
+    run_pretrain, run_finetune, screen, split, controls, tmp_path
+):
+    """The state of the first run must not be taken for the second's, nor its model used there."""
+    base = run_pretrain()
+    first = run_finetune(base, name="tuned")
+    rescaled = tmp_path / "rescaled.h5ad"
+    config = Conversion(normalisation={"target_sum": 100.0})
+    convert(tmp_path / "counts.h5ad", "tiny", config, rescaled)
+    other = open_screen(rescaled)
+    assert other.data_digest == screen.data_digest
+
+    second = run_finetune(base, name="tuned", cells=other)
+
+    name = "decoder.bias_decoder.fc.4.bias"
+    assert not torch.equal(second.state[name], first.state[name])
+    with pytest.raises(InputError, match=r"whose target_sum is 100\.0, but that of .* is 10000\.0"):
+        predicted(screen, split, controls, second)
 
 
 def test_every_held_out_perturbation_is_predicted(

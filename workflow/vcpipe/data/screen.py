@@ -63,6 +63,16 @@ class Screen:
         return matrix.astype(np.float32, copy=False)
 
 
+def check_same_screen(path: Path, about: dict, screen: Screen) -> None:
+    """Refuse what was made from other cells, or from the same cells on another scale."""
+    for key, expected in (("data_digest", screen.data_digest), ("target_sum", screen.target_sum)):
+        if about.get(key, expected) != expected:
+            raise InputError(
+                f"{path} was made from a screen whose {key} is {about[key]}, but that of "
+                f"{screen.path} is {expected}. Make it again from the present screen."
+            )
+
+
 def perturbed_genes(condition: str) -> list[str]:
     """The genes of a condition: perturbed_genes("A+ctrl") gives ["A"], of "ctrl" nothing."""
     return [gene for gene in condition.split("+") if gene != CONTROL]

@@ -9,9 +9,8 @@ import numpy as np
 
 from vcpipe.config.eval import Prediction
 from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
-from vcpipe.data.screen import Screen
+from vcpipe.data.screen import Screen, check_same_screen
 from vcpipe.data.splits import SplitTable, check_same_split, control_rows
-from vcpipe.errors import InputError
 from vcpipe.evaluation.baselines import BASELINES, open_baseline
 
 
@@ -25,11 +24,7 @@ def predictions(
     """Predicted cells of each evaluated condition, and what is to be known about them."""
     parameters, about = open_baseline(path)
     check_same_split(path, about["split_digest"], split, controls)
-    if about["data_digest"] != screen.data_digest:
-        raise InputError(
-            f"{path} was fitted on data {about['data_digest']}, but {screen.path} is "
-            f"{screen.data_digest}. Fit it on this screen."
-        )
+    check_same_screen(path, about, screen)
     baseline = BASELINES[about["baseline"]]
     conditions = list(evaluated_conditions(split))
     rows = control_rows(screen, controls, "model")
@@ -40,5 +35,8 @@ def predictions(
             control_CG = draw_controls(screen, rows, config.num_cells, generator)
             yield condition, baseline.predict_cells(parameters, condition, control_CG)
 
-    kept = {name: about[name] for name in ("kind", "config_digest", "data_digest", "split_digest")}
+    kept = {
+        name: about[name]
+        for name in ("kind", "config_digest", "data_digest", "target_sum", "split_digest")
+    }
     return cells(), {**kept, "notes": baseline.notes(parameters, conditions)}

@@ -14,9 +14,9 @@ import scipy.sparse as sp
 from vcpipe.config.eval import Scoring
 from vcpipe.data.model_cells import evaluated_conditions
 from vcpipe.data.predictions import Predictions
-from vcpipe.data.screen import Screen, perturbed_genes
+from vcpipe.data.screen import Screen, check_same_screen, perturbed_genes
 from vcpipe.data.splits import SplitTable, check_same_split
-from vcpipe.errors import InputError, listed
+from vcpipe.errors import listed
 from vcpipe.evaluation.metrics import METRICS, Comparison
 from vcpipe.evaluation.profiles import (
     MeasuredProfiles,
@@ -44,7 +44,7 @@ def score(
     config: Scoring,
 ) -> Scores:
     """Score every evaluated perturbation of the split; both files are read in chunks."""
-    _check_same_data(predictions, screen)
+    check_same_screen(predictions.path, predictions.about, screen)
     if "split_digest" in predictions.about:
         check_same_split(predictions.path, predictions.about["split_digest"], split, controls)
     evaluated = evaluated_conditions(split)
@@ -102,15 +102,6 @@ def compare(predicted_PG: np.ndarray, measured: MeasuredProfiles, config: Scorin
         de_PG=differential_genes(measured.t_PG, scored_PG, config.num_de_genes),
         target_PG=target_PG,
     )
-
-
-def _check_same_data(predictions: Predictions, screen: Screen) -> None:
-    found = predictions.about.get("data_digest", screen.data_digest)
-    if found != screen.data_digest:
-        raise InputError(
-            f"{predictions.path} was predicted from data {found}, but {screen.path} is "
-            f"{screen.data_digest}. Predict again from the present screen."
-        )
 
 
 def _notes(measured: MeasuredProfiles, values: dict[str, np.ndarray]) -> list[str]:

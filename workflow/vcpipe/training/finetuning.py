@@ -46,6 +46,8 @@ def finetune(
     model = TransformerGenerator(size, len(vocabulary), vocabulary.ids[PAD])
     data = {
         "data_digest": screen.data_digest,
+        # The digest is of counts; the same counts on another scale are another run.
+        "target_sum": screen.target_sum,
         "split_digest": split_digest(split, controls),
         "pretrained_digest": base.digest,
     }

@@ -11,7 +11,7 @@ import torch
 from vcpipe.config.eval import Prediction
 from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
 from vcpipe.data.perturbation_batches import KnownGenes, known_genes
-from vcpipe.data.screen import Screen
+from vcpipe.data.screen import Screen, check_same_screen
 from vcpipe.data.splits import SplitTable, check_same_split, control_rows
 from vcpipe.data.vocabulary import PAD
 from vcpipe.errors import InputError, listed
@@ -37,11 +37,7 @@ def predictions(
             f"(objective {folder.about.get('objective')!r}); finetune it first."
         )
     check_same_split(path, folder.about["split_digest"], split, controls)
-    if folder.about["data_digest"] != screen.data_digest:
-        raise InputError(
-            f"{path} was finetuned on data {folder.about['data_digest']}, but {screen.path} is "
-            f"{screen.data_digest}. Finetune it on this screen."
-        )
+    check_same_screen(path, folder.about, screen)
     known = known_genes(screen, folder.vocabulary)
     conditions = list(evaluated_conditions(split))
     rows = control_rows(screen, controls, "model")
@@ -69,6 +65,7 @@ def predictions(
         "kind": "model",
         "config_digest": folder.about["config_digest"],
         "data_digest": screen.data_digest,
+        "target_sum": screen.target_sum,
         "split_digest": folder.about["split_digest"],
         "notes": notes,
     }
