@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vcpipe.data.sparse_rows import NO_COUNT, OUTSIDE, UNORDERED, inspect
 from vcpipe.errors import InputError, listed
 
 # Float32 holds every integer up to here; UMI counts of one gene in one cell stay far below.
 LARGEST_COUNT = 2**24
-ENTRIES_PER_CHUNK = 2**23
+ENTRIES_PER_CHUNK = 2**21
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,24 @@ class Counts:
                     yield part, self._checked(block, part)
 
     def _checked(self, block: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
-        if block.nnz and not 0 <= block.indices.min() <= block.indices.max() < len(self.genes):
+        if block.dtype not in (np.float32, np.float64):
+            block = block.astype(np.float64)
+        finding, entry = self._inspected(block)
+        if finding == UNORDERED:
+            block.sum_duplicates()
+            block.eliminate_zeros()
+            finding, entry = self._inspected(block)
+        if finding == OUTSIDE:
             raise InputError(
                 f"{self.path}: {self.element} has column indices outside its {len(self.genes)} "
                 "genes; the file is damaged. Write or download it again."
             )
-        block.sum_duplicates()
-        block.eliminate_zeros()
-        wrong = np.flatnonzero(~_is_count(block.data))
-        if len(wrong):
-            self._refuse(block, rows, wrong[0])
+        if finding == NO_COUNT:
+            self._refuse(block, rows, entry)
         return block.astype(np.float32, copy=False)
+
+    def _inspected(self, block: sp.csr_matrix) -> tuple[int, int]:
+        return inspect(block.indptr, block.indices, block.data, len(self.genes), LARGEST_COUNT)
 
     def _refuse(self, block: sp.csr_matrix, rows: np.ndarray, entry: int) -> None:
         row = np.searchsorted(block.indptr, entry, side="right") - 1
@@ -68,12 +76,6 @@ class Counts:
             f"'{self.cells[rows[row]]}', gene '{self.genes[block.indices[entry]]}'; "
             f"expected raw counts. {_advice(block.data, block.data[entry])}"
         )
-
-
-def _is_count(values: np.ndarray) -> np.ndarray:
-    # A comparison with NaN is False, so NaN is no count.
-    with np.errstate(invalid="ignore"):
-        return (values >= 0) & (values <= LARGEST_COUNT) & (values == np.rint(values))
 
 
 def _advice(values: np.ndarray, value: float) -> str:
