@@ -55,9 +55,7 @@ def _write_counts(file, mean_G, fold_TG, target_C, generator) -> int:
         del file["X"]
     group = file.create_group("X")
     shape = np.array([len(target_C), len(mean_G)])
-    group.attrs.update(
-        {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape}
-    )
+    group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape})
     data, indices = (
         group.create_dataset(name, (0,), maxshape=(None,), chunks=(2**20,), dtype=dtype)
         for name, dtype in (("data", np.float32), ("indices", np.int32))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vcpipe.data.csr_file import CsrFile
 from vcpipe.data.sparse_rows import NO_COUNT, OUTSIDE, UNORDERED, inspect
 from vcpipe.errors import InputError, listed
 
@@ -52,21 +53,21 @@ class Counts:
     def _checked(self, block: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
         if block.dtype not in (np.float32, np.float64):
             block = block.astype(np.float64)
-        finding, entry = self._inspected(block)
+        finding = self._inspected(block)
         if finding == UNORDERED:
             block.sum_duplicates()
             block.eliminate_zeros()
-            finding, entry = self._inspected(block)
+            finding = self._inspected(block)
         if finding == OUTSIDE:
             raise InputError(
                 f"{self.path}: {self.element} has column indices outside its {len(self.genes)} "
                 "genes; the file is damaged. Write or download it again."
             )
         if finding == NO_COUNT:
-            self._refuse(block, rows, entry)
+            self._refuse(block, rows, np.flatnonzero(~_is_count(block.data))[0])
         return block.astype(np.float32, copy=False)
 
-    def _inspected(self, block: sp.csr_matrix) -> tuple[int, int]:
+    def _inspected(self, block: sp.csr_matrix) -> int:
         return inspect(block.indptr, block.indices, block.data, len(self.genes), LARGEST_COUNT)
 
     def _refuse(self, block: sp.csr_matrix, rows: np.ndarray, entry: int) -> None:
@@ -76,6 +77,12 @@ class Counts:
             f"'{self.cells[rows[row]]}', gene '{self.genes[block.indices[entry]]}'; "
             f"expected raw counts. {_advice(block.data, block.data[entry])}"
         )
+
+
+def _is_count(values: np.ndarray) -> np.ndarray:
+    # A comparison with NaN is False, so NaN is no count.
+    with np.errstate(invalid="ignore"):
+        return (values >= 0) & (values <= LARGEST_COUNT) & (values == np.rint(values))
 
 
 def _advice(values: np.ndarray, value: float) -> str:
@@ -186,8 +193,9 @@ def _row_reader(element: h5py.Group | h5py.Dataset):
     """Something that gives rows for a slice; CSC has no rows on disk and is read whole."""
     if isinstance(element, h5py.Dataset):
         return element
-    matrix = ad.io.sparse_dataset(element)
-    return matrix.to_memory().tocsr() if matrix.format == "csc" else matrix
+    if element.attrs["encoding-type"] == "csr_matrix":
+        return CsrFile(element)
+    return ad.io.sparse_dataset(element).to_memory().tocsr()
 
 
 def _gene_names(var: pd.DataFrame, name: str, key: str | None) -> np.ndarray:

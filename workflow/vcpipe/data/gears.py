@@ -23,12 +23,15 @@ from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, ranking, we
 from vcpipe.data.screen import CONTROL
 from vcpipe.data.sparse_rows import log_rows
 from vcpipe.errors import InputError
-from vcpipe.files import writing
+from vcpipe.files import let_go, writing
 
-# Elements of one HDF5 chunk: 1 MiB of float32.
-HDF5_CHUNK = 2**18
-# Room for the last chunk of each array while it fills; without it HDF5 rereads it at every append.
-HDF5_CACHE = 2**24
+# Entries of one HDF5 chunk: 4 MiB of float32, and at a multiple of it in the file, so that the
+# system writes it in one piece.
+HDF5_CHUNK = 2**20
+HDF5_FILE = {"alignment_threshold": 4 * HDF5_CHUNK, "alignment_interval": 4 * HDF5_CHUNK}
+# Entries between two times that written values are given to the disk for good: 192 MiB of three
+# arrays.
+ENTRIES_IN_MEMORY = 2**24
 
 
 def convert(
@@ -43,7 +46,7 @@ def convert(
     obs, replaced_obs = converted_obs(counts, labels, dataset.model_dump())
     var, replaced_var = converted_var(counts)
     groups = groups_of(obs)
-    with writing(out) as partial, h5py.File(partial, "w", rdcc_nbytes=HDF5_CACHE) as file:
+    with writing(out) as partial, h5py.File(partial, "w", **HDF5_FILE) as file:
         _write_skeleton(file, obs, var)
         sums, data_digest = _write_values(
             file, counts, labels, groups, config.normalisation.target_sum, chunk
@@ -219,10 +222,11 @@ def _write_values(
     digest = Digest(counts, labels)
     matrix = _sparse_group(file, "X", shape)
     layer = _sparse_group(file, "layers/counts", shape)
-    indices = _growing(matrix, "indices", np.int32)
-    values, raw = (_growing(group, "data", np.float32) for group in (matrix, layer))
+    most_entries = int(np.prod(shape))
+    indices = _Growing(matrix, "indices", np.int32, most_entries)
+    values, raw = (_Growing(group, "data", np.float32, most_entries) for group in (matrix, layer))
     lengths = []
-    done = 0
+    done = waiting = 0
     for rows, block in counts.chunks(labels.kept, chunk):
         _refuse_empty_cells(block, counts, rows)
         normalised = log_normalised(block, target_sum)
@@ -232,10 +236,16 @@ def _write_values(
             (values, normalised.data),
             (raw, block.data),
         ):
-            _append(target, entries)
+            target.append(entries)
         lengths.append(np.diff(block.indptr))
         digest.add(block)
         done += len(rows)
+        waiting += block.nnz
+        if waiting > ENTRIES_IN_MEMORY:
+            let_go(file.id.get_vfd_handle())
+            waiting = 0
+    for array in (indices, values, raw):
+        array.close()
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
     matrix["indptr"] = starts.astype(index_dtype(starts[-1]))
     # Counts and values stand in the same places; two names of one array spare a quarter of the
@@ -253,16 +263,38 @@ def _sparse_group(file: h5py.File, name: str, shape: tuple[int, int]) -> h5py.Gr
     return group
 
 
-def _growing(group: h5py.Group, name: str, dtype: type) -> h5py.Dataset:
-    return group.create_dataset(
-        name, shape=(0,), maxshape=(None,), chunks=(HDF5_CHUNK,), dtype=dtype
-    )
+class _Growing:
+    """A one-dimensional array on disk that grows at its end, written a whole chunk at a time."""
 
+    def __init__(self, group: h5py.Group, name: str, dtype: type, most_entries: int):
+        chunk = min(HDF5_CHUNK, most_entries)
+        self.array = group.create_dataset(
+            name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype
+        )
+        self.waiting = np.empty(chunk, dtype=dtype)
+        self.num_waiting = 0
 
-def _append(target: h5py.Dataset, entries: np.ndarray) -> None:
-    start = len(target)
-    target.resize((start + len(entries),))
-    target[start:] = entries
+    def append(self, entries: np.ndarray) -> None:
+        while len(entries):
+            part = entries[: len(self.waiting) - self.num_waiting]
+            self.waiting[self.num_waiting : self.num_waiting + len(part)] = part
+            self.num_waiting += len(part)
+            entries = entries[len(part) :]
+            if self.num_waiting == len(self.waiting):
+                self._write()
+
+    def _write(self) -> None:
+        start = len(self.array)
+        self.array.resize((start + self.num_waiting,))
+        # Past HDF5's own buffers, which copy everything once more.
+        self.array.id.write_direct_chunk((start,), self.waiting)
+        self.num_waiting = 0
+
+    def close(self) -> None:
+        if self.num_waiting:
+            # The last chunk is whole on disk; what lies beyond the end is never read.
+            self.waiting[self.num_waiting :] = 0
+            self._write()
 
 
 def _refuse_empty_cells(block: sp.csr_matrix, counts: Counts, rows: np.ndarray) -> None:

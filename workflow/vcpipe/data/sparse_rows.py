@@ -8,34 +8,34 @@ import numpy as np
 
 compiled = numba.njit(cache=True, nogil=True)
 
-CLEAN, UNORDERED, OUTSIDE, NO_COUNT = range(4)
+CLEAN, NO_COUNT, UNORDERED, OUTSIDE = range(4)
 # log(1 + count × scale) of smaller counts is looked up: nearly all counts of a cell are small.
 SMALL = 64
 
 
 @compiled
-def inspect(indptr, indices, values, num_columns, largest) -> tuple[int, int]:
-    """What is wrong with rows of counts, and at which entry: one of the four words above.
+def inspect(indptr, indices, values, num_columns, largest) -> int:
+    """What is wrong with rows of counts: one of the four words above, the worst first.
 
-    UNORDERED: columns of a row not in order, twice, or with a stored zero.
+    UNORDERED: columns of a row not in order, or twice, or a stored zero.
     """
-    ordered = True
-    wrong = -1
+    outside = unordered = wrong = False
+    # Three loops without branches, so that each works on several entries at a time.
+    for entry in range(len(indices)):
+        outside |= (indices[entry] < 0) | (indices[entry] >= num_columns)
     for row in range(len(indptr) - 1):
-        previous = -1
-        for entry in range(indptr[row], indptr[row + 1]):
-            column, value = indices[entry], values[entry]
-            if column < 0 or column >= num_columns:
-                return OUTSIDE, entry
-            if column <= previous or value == 0:
-                ordered = False
-            previous = column
-            # A comparison with NaN is False, so NaN is no count.
-            if wrong < 0 and not (0 <= value <= largest and value == np.floor(value)):
-                wrong = entry
-    if not ordered:
-        return UNORDERED, -1
-    return (NO_COUNT, wrong) if wrong >= 0 else (CLEAN, -1)
+        for entry in range(indptr[row] + 1, indptr[row + 1]):
+            unordered |= indices[entry] <= indices[entry - 1]
+    for entry in range(len(values)):
+        value = values[entry]
+        unordered |= value == 0
+        # A comparison with NaN is False, so NaN is no count.
+        wrong |= not ((value >= 0) & (value <= largest) & (value == np.floor(value)))
+    if outside:
+        return OUTSIDE
+    if unordered:
+        return UNORDERED
+    return NO_COUNT if wrong else CLEAN
 
 
 @compiled
