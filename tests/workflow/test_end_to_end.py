@@ -64,6 +64,8 @@ def test_gears_finds_its_files(results):
     with (folder / "data_pyg/cell_graphs.pkl").open("rb") as file:
         graphs = pickle.load(file)
     assert set(graphs) == set(screen.obs["condition"])
+    with np.load(results / "pair_controls/tiny/pairs.npz") as file:
+        assert sum(map(len, graphs.values())) == (file["control_row"] >= 0).sum() < len(screen)
     assert graphs["ctrl"][0].x.shape == (60, 1)
 
 
@@ -73,9 +75,7 @@ def test_no_cell_that_is_tested_on_was_trained_on(results):
     held_out = set(split.loc[split["set"] != "train", "condition"])
     assert held_out
     assert not held_out & set(trained["condition"])
-    controls = pd.read_csv(
-        results / "split_perturbations/tiny/simulation_1_0.75_controls.tsv", sep="\t"
-    )
+    controls = pd.read_csv(results / "pair_controls/tiny/controls.tsv", sep="\t")
     scoring = set(controls.loc[controls["use"] == "scoring", "cell"])
     assert not scoring & set(trained["cell"])
 

@@ -104,7 +104,19 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
             },
         ),
         ("pretrain.tiny_masked.training.seed=7", {"pretrain": 1, **AFTER_FINETUNING}),
-        ("gears.cell_graphs.seed=3", {}),
+        (
+            "gears.pairing.seed=3",
+            {
+                "pair_controls": 1,
+                "prepare_cells": 1,
+                "pretrain": 1,
+                "finetune_perturbation": 1,
+                "fit_baseline": 3,
+                "predict_perturbations": 4,
+                "score_perturbations": 4,
+                "summarise": 1,
+            },
+        ),
     ],
 )
 def test_a_changed_setting_reruns_only_what_reads_it(finished, assignment, jobs):

@@ -11,6 +11,7 @@ from scripts import (
     convert_to_gears,
     finetune_perturbation,
     fit_baseline,
+    pair_controls,
     predict_perturbations,
     prepare_cells,
     pretrain,
@@ -72,6 +73,7 @@ class Chain:
         self.screen = folder / "screen.h5ad"
         self.cells = folder / "perturb_processed.h5ad"
         self.split, self.controls = folder / "split.tsv", folder / "controls.tsv"
+        self.pairs = folder / "pairs.npz"
 
     def step(self, main, config: Section | None, **options) -> None:
         arguments = []
@@ -85,7 +87,6 @@ class Chain:
             next(iter(self.pipeline.splits.values())),
             cells=self.cells,
             table=self.split,
-            controls=self.controls,
             pickle=self.folder / "split.pkl",
             subgroup=self.folder / "subgroup.pkl",
         )
@@ -114,9 +115,17 @@ class Chain:
             report=folder / "conversion.json",
         )
         self.step(
+            pair_controls.main,
+            pipeline.gears.pairing,
+            cells=self.cells,
+            controls=self.controls,
+            pairs=self.pairs,
+        )
+        self.step(
             build_cell_graphs.main,
             pipeline.gears.cell_graphs,
             cells=self.cells,
+            pairs=self.pairs,
             out=folder / "cell_graphs.pkl",
         )
         self.split_perturbations()
@@ -148,6 +157,7 @@ class Chain:
             finetune_perturbation.main,
             pipeline.finetune["tiny_model"],
             **held_out,
+            pairs=self.pairs,
             pretrained=folder / "pretrained",
             out=folder / "finetuned",
             metrics=folder / "finetune.csv",

@@ -87,18 +87,15 @@ def screens(names):
     return [f"results/convert_to_gears/{name}/perturb_processed.h5ad" for name in names]
 
 
-def split_tables(names, split, suffix=""):
-    return [f"results/split_perturbations/{name}/{split}{suffix}.tsv" for name in names]
+def corpus_input(pattern):
+    """A path with each dataset and the split of a corpus; none where nothing is held out."""
 
-
-def corpus_input(kind):
-    """The split tables, or the tables of control cells, of a corpus that holds cells out."""
-
-    def tables(wildcards):
+    def paths(wildcards):
         corpus = PIPELINE.preprocess[wildcards.corpus]
-        return split_tables(corpus.datasets, corpus.split, kind) if corpus.split else []
+        names = corpus.datasets if corpus.split else []
+        return [pattern.format(dataset=name, split=corpus.split) for name in names]
 
-    return tables
+    return paths
 
 
 def finetune_input(pattern):

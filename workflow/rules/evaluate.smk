@@ -2,7 +2,7 @@ rule fit_baseline:
     input:
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
-        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        controls="results/pair_controls/{dataset}/controls.tsv",
     output:
         "results/fit_baseline/{dataset}/{split}/{baseline}.npz",
     log:
@@ -22,7 +22,7 @@ rule predict_perturbations:
     input:
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
-        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        controls="results/pair_controls/{dataset}/controls.tsv",
         model=model_of,
     output:
         "results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
@@ -46,7 +46,7 @@ rule score_perturbations:
         predictions="results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
-        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        controls="results/pair_controls/{dataset}/controls.tsv",
     output:
         directory("results/score_perturbations/{dataset}/{split}/{model}"),
     log:

@@ -16,12 +16,6 @@ class Perturbation(Section):
         True,
         description="always include the batch's perturbed genes (scGPT: by chance, 8.5 % on VCC)",
     )
-    redraw_controls: bool = Field(
-        True, description="a new control partner in each epoch (scGPT: one, for ever)"
-    )
-    within_batch: bool = Field(
-        False, description="control partners from the cell's own batch (scGPT: any)"
-    )
     min_gene_match: float = Field(
         0.5,
         gt=0,

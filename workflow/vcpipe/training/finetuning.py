@@ -7,6 +7,7 @@ import torch
 
 from vcpipe.config.finetune import Finetune
 from vcpipe.data.model_cells import model_rows
+from vcpipe.data.pairing import Pairs, check_same_controls
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
 from vcpipe.data.splits import UNUSED, SplitTable, split_digest
@@ -27,6 +28,7 @@ def finetune(
     screen: Screen,
     split: SplitTable,
     controls: dict[str, str],
+    pairs: Pairs,
     base: ModelFolder,
     config: Finetune,
     code: str,
@@ -38,6 +40,7 @@ def finetune(
     """Finetune a folder's encoder on the split's training perturbations."""
     settings, vocabulary = config.perturbation, base.vocabulary
     check_unseen(base, screen, split)
+    check_same_controls(pairs, screen, controls)
     rows = model_rows(screen, split, controls)
     check_match(vocabulary, screen.genes, settings.min_gene_match, f"The vocabulary of {base.path}")
     known = known_genes(screen, vocabulary)
@@ -49,6 +52,7 @@ def finetune(
         # The digest is of counts; the same counts on another scale are another run.
         "target_sum": screen.target_sum,
         "split_digest": split_digest(split, controls),
+        "pairs_digest": pairs.digest,
         "pretrained_digest": base.digest,
     }
     run = Run(config, data, code, state, process)
@@ -58,12 +62,7 @@ def finetune(
         count = sum(model.state_dict()[name].numel() for name in loaded)
         run.say(f"loaded {len(loaded)} tensors, {count:,} weights from {base.path}")
     make = partial(
-        PerturbationBatches,
-        screen,
-        known,
-        controls=rows["controls"],
-        config=settings,
-        seed=config.training.seed,
+        PerturbationBatches, screen, known, control_row=pairs.control_row, config=settings
     )
     cells = make(cells=rows["train"])
     held_out = make(cells=rows["val"]) if len(rows["val"]) else None
