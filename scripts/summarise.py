@@ -1,15 +1,16 @@
 """Gather the scores of all models and baselines in one table, with figures and verdicts.
 
 Writes summary.csv (a row per model, dataset, split and metric: the mean over perturbations with a
-bootstrap interval), verdicts.tsv (each model against the best baseline, in words) and a folder of
-figures (SVG, and a sortable HTML table).
+bootstrap interval), verdicts.tsv (each model against the best baseline, in words), a folder of
+figures (SVG, and a sortable HTML table) and gene_matches.tsv (genes found in each vocabulary).
 
 Example:
   python -m scripts.summarise \\
     --scores results/score_perturbations/vcc/unseen/{scgpt,train_mean,no_change} \\
     --logs results/finetune_perturbation/scgpt/metrics.csv \\
     --out results/eval/summary.csv --verdicts results/eval/verdicts.tsv \\
-    --figures results/eval/figures num_bootstrap=10000
+    --figures results/eval/figures --matches results/match_genes/scgpt/summary.tsv \\
+    --genes results/eval/gene_matches.tsv num_bootstrap=10000
 """
 
 from pathlib import Path
@@ -29,8 +30,11 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--table", type=Path, required=True, help="sortable table to write: .html")
     made.add_argument("--losses", type=Path, required=True, help="loss curves to write: .svg")
     made.add_argument("--figures", type=Path, required=True, help="folder of figures to write")
+    made.add_argument("--matches", type=Path, nargs="*", default=[], help="of match_genes")
+    made.add_argument("--genes", type=Path, required=True, help="gene_matches.tsv to write")
     args = parse(made, argv)
 
+    from vcpipe.data.gene_names import read_fates
     from vcpipe.evaluation.scoring import read_scores
     from vcpipe.evaluation.summary import summarise, verdicts
     from vcpipe.evaluation.training_logs import read_logs
@@ -51,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         partial.write_text(summary_page(summary))
     with writing(args.verdicts) as partial:
         found.to_csv(partial, sep="\t", index=False)
+    with writing(args.genes) as partial:
+        read_fates(args.matches).to_csv(partial, sep="\t", index=False)
     with writing(args.out) as partial:
         summary.to_csv(partial, index=False)
     for row in found[found["verdict"].isin(["better", "worse"])].itertuples():

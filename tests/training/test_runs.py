@@ -263,6 +263,41 @@ def test_genes_unknown_to_the_model_keep_the_controls_value_and_are_reported(
     assert about["notes"][0] == "24 of 30 genes are predicted"
 
 
+@pytest.fixture
+def renamed(screen, split, monkeypatch):
+    """A perturbed gene of test that the vocabulary knows by a newer name, and that vocabulary."""
+    old = split.conditions("test")[0].removesuffix("+ctrl")
+    aliases = {old: ("RENAMED1",), "RENAMED1": ("RENAMED1",)}
+    monkeypatch.setattr("vcpipe.training.finetuning.read_aliases", lambda: aliases)
+    return old, ["RENAMED1" if gene == old else gene for gene in screen.genes]
+
+
+def test_a_renamed_gene_has_its_token_in_training_and_in_prediction(
+    run_pretrain, run_finetune, screen, split, controls, renamed
+):
+    old, genes = renamed
+    tuned = run_finetune(run_pretrain(genes=genes))
+    assert tuned.about["renamed_genes"] == {old: "RENAMED1"}
+    assert "RENAMED1" in tuned.vocabulary.ids
+    assert old not in tuned.vocabulary.ids
+    _, about = predicted(screen, split, controls, tuned)
+    assert about["notes"] == ["30 of 30 genes are predicted"]
+
+
+def test_without_aliases_a_renamed_gene_is_unknown(
+    run_pretrain, run_finetune, screen, split, controls, renamed
+):
+    old, genes = renamed
+    exact = FINETUNE.perturbation.model_copy(update={"gene_aliases": False})
+    tuned = run_finetune(
+        run_pretrain(genes=genes), FINETUNE.model_copy(update={"perturbation": exact})
+    )
+    assert tuned.about["renamed_genes"] == {}
+    _, about = predicted(screen, split, controls, tuned)
+    assert about["notes"][0] == "29 of 30 genes are predicted"
+    assert old in about["notes"][1]
+
+
 def test_a_folder_that_was_not_finetuned_cannot_predict(run_pretrain, screen, split, controls):
     with pytest.raises(InputError, match="was not made by finetune_perturbation"):
         predicted(screen, split, controls, run_pretrain())

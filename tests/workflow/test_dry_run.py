@@ -16,6 +16,7 @@ def test_each_profile_lists_the_whole_dag(fresh, profile):
         "build_vocabulary",
         "prepare_cells",
         "pretrain",
+        "match_genes",
         "finetune_perturbation",
         "fit_baseline",
         "predict_perturbations",

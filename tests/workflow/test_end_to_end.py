@@ -53,6 +53,14 @@ def test_the_summary_has_the_model_the_baselines_and_every_metric(results):
     assert (finite["value"] <= finite["ci_high"] + 1e-12).all()
 
 
+def test_the_report_says_how_many_genes_the_vocabulary_knows(results):
+    fates = pd.read_csv(results / "eval/gene_matches.tsv", sep="\t").set_index("fate")
+    assert set(fates["run"]) == {"tiny_model"}
+    assert fates.loc["exact", "number"] == fates.loc["matched", "number"] == 60
+    genes = pd.read_csv(results / "match_genes/tiny_model/genes.tsv", sep="\t")
+    assert (genes["gene"] == genes["token"]).all()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_gears_finds_its_files(results):
     folder = results / "convert_to_gears/tiny"

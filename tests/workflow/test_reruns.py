@@ -103,6 +103,10 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
                 "summarise": 1,
             },
         ),
+        (
+            "finetune.tiny_model.perturbation.gene_aliases=false",
+            {"match_genes": 1, **AFTER_FINETUNING},
+        ),
         ("pretrain.tiny_masked.training.seed=7", {"pretrain": 1, **AFTER_FINETUNING}),
         (
             "gears.pairing.seed=3",

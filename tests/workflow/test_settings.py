@@ -11,6 +11,7 @@ from scripts import (
     convert_to_gears,
     finetune_perturbation,
     fit_baseline,
+    match_genes,
     pair_controls,
     predict_perturbations,
     prepare_cells,
@@ -163,6 +164,15 @@ class Chain:
             metrics=folder / "finetune.csv",
             **training,
         )
+        self.step(
+            match_genes.main,
+            pipeline.finetune["tiny_model"].perturbation.gene_matching(),
+            cells=self.cells,
+            vocabulary=folder / "vocab.json",
+            run="tiny_model",
+            out=folder / "genes_tiny_model.tsv",
+            summary=folder / "matches.tsv",
+        )
         models = {"tiny_model": folder / "finetuned"}
         for name in type(pipeline.eval.baselines).model_fields:
             models[name] = folder / f"{name}.npz"
@@ -199,6 +209,8 @@ class Chain:
             table=folder / "summary.html",
             losses=folder / "loss_curves.svg",
             figures=folder / "figures",
+            matches=folder / "matches.tsv",
+            genes=folder / "gene_matches.tsv",
         )
 
 

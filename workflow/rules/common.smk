@@ -125,6 +125,21 @@ def pretrained_content(wildcards):
     return [content_of(Path(name) / file) for file in files]
 
 
+def vocabulary_of_run(wildcards):
+    """The vocabulary of that folder; of our runs the file it is copied from, made long before."""
+    name = PIPELINE.finetune[wildcards.run].pretrained
+    if name in PIPELINE.pretrain:
+        return f"results/build_vocabulary/{PIPELINE.pretrain[name].corpus}/vocab.json"
+    return f"{name}/vocab.json"
+
+
+def aliases_of_run(wildcards):
+    """The content of the table of gene names, where a finetuning run uses it."""
+    if PIPELINE.finetune[wildcards.run].perturbation.gene_aliases:
+        return content_of(PROJECT / "resources/gene_aliases.tsv.gz")
+    return ""
+
+
 def model_of(wildcards):
     """What predict_perturbations predicts with: a baseline's file or a run's folder."""
     if wildcards.model in BASELINES:

@@ -72,6 +72,7 @@ rule summarise:
             *(f"results/pretrain/{run}/metrics.csv" for run in PRETRAINED_HERE),
             *(f"results/finetune_perturbation/{run}/metrics.csv" for run in PIPELINE.finetune),
         ],
+        matches=[f"results/match_genes/{run}/summary.tsv" for run in PIPELINE.finetune],
     output:
         # The same names for every configuration: Snakemake judges a job by the history of its
         # outputs, and another configuration must not find a finished summary under new names.
@@ -106,6 +107,12 @@ rule summarise:
             labels={"dataset": "{dataset}", "split": "{split}", "figure": "{figure}"},
             caption="../report/figures.rst",
         ),
+        genes=report(
+            "results/eval/gene_matches.tsv",
+            category="Data",
+            labels={"what": "genes found in the vocabulary", "form": "tsv"},
+            caption="../report/genes.rst",
+        ),
     log:
         "results/logs/summarise/summary.log",
     conda:
@@ -116,4 +123,5 @@ rule summarise:
     shell:
         "python -m scripts.summarise --scores {input.scores} --logs {input.logs}"
         " --config {params.config:q} --out {output.summary} --verdicts {output.verdicts}"
-        " --table {output.table} --losses {output.losses} --figures {output.figures} > {log} 2>&1"
+        " --table {output.table} --losses {output.losses} --figures {output.figures}"
+        " --matches {input.matches} --genes {output.genes} > {log} 2>&1"

@@ -19,6 +19,7 @@ rule finetune_perturbation:
     params:
         config=lambda wildcards: settings(PIPELINE.finetune[wildcards.run]),
         data=pretrained_content,
+        aliases=aliases_of_run,
         state="results/.checkpoints/finetune_perturbation/{run}",
         code=code("finetune_perturbation"),
     shell:

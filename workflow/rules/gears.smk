@@ -81,3 +81,28 @@ rule build_cell_graphs:
     shell:
         "python -m scripts.build_cell_graphs --cells {input.cells} --pairs {input.pairs}"
         " --config {params.config:q} --out {output} > {log} 2>&1"
+
+
+rule match_genes:
+    input:
+        cells=finetune_input("results/convert_to_gears/{dataset}/perturb_processed.h5ad"),
+        vocabulary=vocabulary_of_run,
+    output:
+        genes="results/match_genes/{run}/genes.tsv",
+        summary="results/match_genes/{run}/summary.tsv",
+    log:
+        "results/logs/match_genes/{run}.log",
+    wildcard_constraints:
+        run=one_of(PIPELINE.finetune),
+    conda:
+        "../../envs/data.yaml"
+    params:
+        config=lambda wildcards: settings(
+            PIPELINE.finetune[wildcards.run].perturbation.gene_matching()
+        ),
+        aliases=aliases_of_run,
+        code=code("match_genes"),
+    shell:
+        "python -m scripts.match_genes --cells {input.cells} --vocabulary {input.vocabulary:q}"
+        " --config {params.config:q} --run {wildcards.run} --out {output.genes}"
+        " --summary {output.summary} > {log} 2>&1"

@@ -38,8 +38,11 @@ class KnownGenes:
         return [self.position[gene] for gene in perturbed_genes(condition)]
 
 
-def known_genes(screen: Screen, vocabulary: Vocabulary) -> KnownGenes:
-    ids = vocabulary.encode(screen.genes)
+def known_genes(
+    screen: Screen, vocabulary: Vocabulary, renamed: dict[str, str] | None = None
+) -> KnownGenes:
+    """`renamed` gives the token of each gene that the vocabulary knows by another name."""
+    ids = vocabulary.encode((renamed or {}).get(gene, gene) for gene in screen.genes)
     columns = np.flatnonzero(ids >= 0)
     names = screen.genes[columns]
     return KnownGenes(columns, ids[columns], {name: i for i, name in enumerate(names)})
