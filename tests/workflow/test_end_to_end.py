@@ -119,6 +119,15 @@ def test_the_report_is_written_without_complaints(finished):
     assert "System Message" not in text
     for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "models.svg"):
         assert name in text
+    for name in ("data_checks.tsv", "knockdown.svg", "batches.svg", "targets.tsv"):
+        assert name in text
+
+
+def test_the_checks_of_every_dataset_stand_in_one_table(results):
+    checks = pd.read_csv(results / "eval/data_checks.tsv", sep="\t").set_index("key")
+    assert set(checks["dataset"]) == {"tiny"}
+    assert checks.loc["num_cells", "value"] == "400"
+    assert checks.loc["perturbations.target_not_measured", "flag"] == "ok"
 
 
 def wait_for(found, seconds: float = 120) -> None:

@@ -93,6 +93,8 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
     ("assignment", "jobs"),
     [
         ("eval.summary.seed=5", {"summarise": 1}),
+        ("checks.min_cells=20", {"check_dataset": 1, "summarise": 1}),
+        ("datasets.tiny.effect=none", {"check_dataset": 1, "summarise": 1}),
         ("finetune.tiny_model.optimizer.lr=5e-5", AFTER_FINETUNING),
         (
             "eval.baselines.ridge_pca.penalty=0.2",

@@ -8,6 +8,7 @@ import pytest
 from scripts import (
     build_cell_graphs,
     build_vocabulary,
+    check_dataset,
     convert_to_gears,
     finetune_perturbation,
     fit_baseline,
@@ -33,7 +34,7 @@ BY_RULES = {
     *(("Corpus", name) for name in ("datasets", "split")),
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
     ("Pretrain", "corpus"),
-    *(("Dataset", name) for name in ("path", "download", "simulate")),
+    *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
     # Read only where a perturbation is small: tests/data/test_conditions.py.
     ("Dataset", "small_perturbations"),
 }
@@ -129,6 +130,12 @@ class Chain:
             pairs=self.pairs,
             out=folder / "cell_graphs.pkl",
         )
+        self.step(
+            check_dataset.main,
+            check_dataset.Checked(effect=dataset.effect, thresholds=pipeline.checks),
+            cells=self.cells,
+            out=folder / "checks",
+        )
         self.split_perturbations()
         corpus = pipeline.preprocess["tiny"]
         self.step(
@@ -204,6 +211,8 @@ class Chain:
             summarise.main,
             pipeline.eval.summary,
             scores=[folder / "scores" / name for name in models],
+            checks=folder / "checks",
+            checked=folder / "data_checks.tsv",
             out=folder / "summary.csv",
             verdicts=folder / "verdicts.tsv",
             table=folder / "summary.html",
@@ -229,6 +238,7 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     second = Chain(
         tmp_path / "second",
         {
+            "datasets": {"tiny": {"effect": "up"}},
             "splits": {"simulation_1_0.75": {"method": "custom", "path": str(table)}},
             "preprocess": {
                 "tiny": {"vocabulary": {"path": str(tmp_path / "first" / "vocab.json")}}

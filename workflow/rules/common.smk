@@ -9,6 +9,7 @@ from snakemake.settings.types import DeploymentMethod
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
+from vcpipe.config.checks import Checked
 from vcpipe.config.gears import Conversion
 from vcpipe.config.reading import check_files, read_pipeline, settings
 from vcpipe.errors import InputError

@@ -73,6 +73,10 @@ rule summarise:
             *(f"results/finetune_perturbation/{run}/metrics.csv" for run in PIPELINE.finetune),
         ],
         matches=[f"results/match_genes/{run}/summary.tsv" for run in PIPELINE.finetune],
+        checks=[
+            f"results/check_dataset/{dataset}"
+            for dataset in sorted({dataset for dataset, _, _ in scored_models()})
+        ],
     output:
         # The same names for every configuration: Snakemake judges a job by the history of its
         # outputs, and another configuration must not find a finished summary under new names.
@@ -93,6 +97,12 @@ rule summarise:
             category="Overview",
             labels={"what": "sortable table", "form": "html"},
             caption="../report/summary.rst",
+        ),
+        checks=report(
+            "results/eval/data_checks.tsv",
+            category="Data",
+            labels={"dataset": "all", "what": "data checks", "form": "tsv"},
+            caption="../report/data_checks.rst",
         ),
         losses=report(
             "results/eval/loss_curves.svg",
@@ -122,6 +132,7 @@ rule summarise:
         code=code("summarise"),
     shell:
         "python -m scripts.summarise --scores {input.scores} --logs {input.logs}"
+        " --checks {input.checks} --checked {output.checks}"
         " --config {params.config:q} --out {output.summary} --verdicts {output.verdicts}"
         " --table {output.table} --losses {output.losses} --figures {output.figures}"
         " --matches {input.matches} --genes {output.genes} > {log} 2>&1"

@@ -44,6 +44,34 @@ rule pair_controls:
         " --controls {output.controls} --pairs {output.pairs} > {log} 2>&1"
 
 
+rule check_dataset:
+    input:
+        "results/convert_to_gears/{dataset}/perturb_processed.h5ad",
+    output:
+        report(
+            directory("results/check_dataset/{dataset}"),
+            patterns=["{what}.{form}"],
+            category="Data",
+            labels={"dataset": "{dataset}", "what": "{what}", "form": "{form}"},
+            caption="../report/checks.rst",
+        ),
+    log:
+        "results/logs/check_dataset/{dataset}.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        config=lambda wildcards: settings(
+            Checked(
+                effect=PIPELINE.datasets[wildcards.dataset].effect,
+                thresholds=PIPELINE.checks,
+            )
+        ),
+        code=code("check_dataset"),
+    shell:
+        "python -m scripts.check_dataset --cells {input} --config {params.config:q}"
+        " --out {output} > {log} 2>&1"
+
+
 rule split_perturbations:
     input:
         "results/convert_to_gears/{dataset}/perturb_processed.h5ad",
