@@ -50,6 +50,7 @@ def write_cell_graphs(
     A control cell that is paired with -1 is kept for scoring: it is left out, or stands beside
     itself where include_scoring_controls says so.
     """
+    assert (screen.condition[paired < 0] == CONTROL).all()
     if config.include_scoring_controls:
         paired = np.where(paired < 0, np.arange(len(paired)), paired)
     flagged = flagged_columns(screen) if config.layout == "0.0.2" else None
