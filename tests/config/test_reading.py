@@ -144,6 +144,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 
 def test_files_that_are_not_there_are_all_named_before_anything_is_planned(values):
+    values["gears"] = {"cell_graphs": {"gene2go": "no.pkl"}}
     values["finetune"]["f"]["pretrained"] = "nowhere"
     values["preprocess"]["c"]["vocabulary"] = {"path": "no.json"}
     with pytest.raises(InputError) as caught:
@@ -151,6 +152,7 @@ def test_files_that_are_not_there_are_all_named_before_anything_is_planned(value
     text = str(caught.value)
     assert "datasets.d.path is 'd.h5ad', and there is no such file; expected an h5ad" in text
     assert "preprocess.c.vocabulary.path is 'no.json'" in text
+    assert "gears.cell_graphs.gene2go is 'no.pkl'" in text
     assert "finetune.f.pretrained is 'nowhere/best_model.pt'" in text
     assert "expected a name in pretrain (p), or a folder with best_model.pt" in text
 

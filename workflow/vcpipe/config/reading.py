@@ -186,6 +186,9 @@ def check_files(pipeline: Pipeline) -> None:
     for name, split in pipeline.splits.items():
         if split.path:
             check(f"splits.{name}.path", Path(split.path), "expected a TSV: condition, set")
+    if pipeline.gears.cell_graphs.gene2go:
+        path = Path(pipeline.gears.cell_graphs.gene2go)
+        check("gears.cell_graphs.gene2go", path, "expected GEARS's gene2go_all.pkl")
     for name, corpus in pipeline.preprocess.items():
         if corpus.vocabulary.path:
             path = Path(corpus.vocabulary.path)

@@ -69,13 +69,18 @@ class StoredRows:
         ends = np.cumsum(last - first)
         total = int(ends[-1]) if len(rows) else 0
         data, indices = (np.empty(total, array.dtype) for array in (self.data, self.indices))
-        # Rows that follow each other on disk are one read.
-        begins = np.flatnonzero(np.append(True, first[1:] != last[:-1])) if len(rows) else []
-        for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
+        for begin, end in _runs(first, last):
             place = slice(ends[begin] - (last[begin] - first[begin]), ends[end - 1])
             self.data.read_into(data[place], first[begin])
             self.indices.read_into(indices[place], first[begin])
         return sp.csr_matrix((data, indices, np.append(0, ends)), (len(rows), self.shape[1]))
+
+
+def _runs(first: np.ndarray, last: np.ndarray) -> list[tuple[int, int]]:
+    """Parts of a list of rows that follow each other on disk, so that each is one read."""
+    breaks = np.flatnonzero(first[1:] != last[:-1]) + 1
+    ends = [*breaks.tolist(), len(first)]
+    return [(begin, end) for begin, end in zip([0, *ends], ends, strict=False) if end > begin]
 
 
 class _Stored:
