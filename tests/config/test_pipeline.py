@@ -50,6 +50,33 @@ def test_a_split_without_val_cannot_be_monitored(values):
 
 
 @pytest.mark.parametrize(
+    "split",
+    [
+        {"method": "held_out_context", "context_key": "cell_type", "test_contexts": ["A"]},
+        {"method": "published", "test_list": "x.csv"},
+    ],
+)
+def test_val_contexts_and_val_lists_may_be_left_out_only_where_val_is_not_monitored(values, split):
+    values["splits"]["s"] = split
+    assert "splits.s keeps no perturbation for val; expected train_loss" in wrong(values)
+    values["finetune"]["f"]["training"] = {"early_stopping": {"monitor": "train_loss"}}
+    read_pipeline(values=values)
+
+
+def test_pairs_may_not_bring_controls_of_held_out_batches_into_training(values):
+    values["splits"]["s"] = {
+        "method": "held_out_context",
+        "context_key": "batch",
+        "test_contexts": ["b1"],
+        "val_contexts": ["b2"],
+    }
+    text = wrong(values)
+    assert "gears.pairing.within is 'cell_type'; expected 'batch'" in text
+    values["gears"] = {"pairing": {"within": "batch"}}
+    read_pipeline(values=values)
+
+
+@pytest.mark.parametrize(
     ("source", "shown"),
     [({}, "no source"), ({"path": "x", "simulate": {}}, "path and simulate")],
 )
