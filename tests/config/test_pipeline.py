@@ -1,6 +1,7 @@
 import pytest
 
-from vcpipe.config.reading import read_pipeline
+from vcpipe.config.datasets import Columns
+from vcpipe.config.reading import read_pipeline, read_section, settings
 from vcpipe.errors import InputError
 
 
@@ -90,6 +91,14 @@ def test_a_dataset_has_exactly_one_source(values, source, shown):
 def test_a_cell_type_with_an_underscore_is_refused_with_a_way_out(values):
     values["datasets"]["d"]["cell_type"] = "H1_ESC"
     assert "use 'H1-ESC'" in wrong(values)
+
+
+def test_a_column_of_cell_types_survives_the_way_to_the_conversion(values):
+    values["datasets"]["d"]["cell_type_key"] = "kind"
+    columns = read_pipeline(values=values)[0].datasets["d"].columns()
+    assert read_section(Columns, settings(columns)).cell_type_key == "kind"
+    values["datasets"]["d"]["cell_type"] = "H1"
+    assert "set cell_type_key or cell_type, not both" in wrong(values)
 
 
 def test_a_run_may_not_have_the_name_of_a_baseline(values):
