@@ -85,7 +85,9 @@ rule split_perturbations:
         "../../envs/data.yaml"
     params:
         config=lambda wildcards: settings(PIPELINE.splits[wildcards.split]),
-        data=lambda wildcards: content_of(PIPELINE.splits[wildcards.split].path),
+        data=lambda wildcards: [
+            content_of(path) for path in PIPELINE.splits[wildcards.split].files().values()
+        ],
         code=code("split_perturbations"),
     shell:
         "python -m scripts.split_perturbations --cells {input} --config {params.config:q}"

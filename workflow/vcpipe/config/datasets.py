@@ -128,7 +128,8 @@ class Columns(Section):
 
     @model_validator(mode="after")
     def _one_cell_type(self):
-        if self.cell_type_key and "cell_type" in self.model_fields_set:
+        # A default may be written out: stages hand on every setting.
+        if self.cell_type_key and self.cell_type != type(self).model_fields["cell_type"].default:
             raise ValueError("set cell_type_key or cell_type, not both")
         return self
 
