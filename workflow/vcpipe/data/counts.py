@@ -30,6 +30,7 @@ class Counts:
     var: pd.DataFrame
     genes: np.ndarray  # str
     cells: np.ndarray  # str
+    num_entries: int | None  # stored values; None in a dense matrix
 
     def chunks(
         self, rows: np.ndarray | None = None, chunk: int | None = None
@@ -108,7 +109,7 @@ def open_counts(
     with _open(path) as file:
         element = _counts_element(file, path, name, counts_layer)
         obs, var = (_read_frame(file, path, key) for key in ("obs", "var"))
-        shape = _shape(file[element])
+        shape, num_entries = _shape(file[element]), _num_entries(file[element])
     if shape != (len(obs), len(var)):
         raise InputError(
             f"{path}: {element} is {shape[0]} × {shape[1]}, but obs and var name {len(obs)} cells "
@@ -125,7 +126,7 @@ def open_counts(
         f"{path}: gene names",
         f"Make them unique, or set datasets.{name}.gene_name_key to a var column that is.",
     )
-    return Counts(Path(path), element, obs, var, genes, cells)
+    return Counts(Path(path), element, obs, var, genes, cells, num_entries)
 
 
 @contextmanager
@@ -187,6 +188,10 @@ def _shape(element: h5py.Group | h5py.Dataset) -> tuple[int, ...]:
     if isinstance(element, h5py.Group):
         return tuple(map(int, ad.io.sparse_dataset(element).shape))
     return element.shape
+
+
+def _num_entries(element: h5py.Group | h5py.Dataset) -> int | None:
+    return len(element["data"]) if isinstance(element, h5py.Group) else None
 
 
 def _row_reader(element: h5py.Group | h5py.Dataset):

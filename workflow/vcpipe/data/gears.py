@@ -20,10 +20,11 @@ from vcpipe.config.gears import Conversion
 from vcpipe.data.conditions import Labels, read_labels
 from vcpipe.data.counts import Counts, open_counts
 from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, ranking, welch_t_KG
+from vcpipe.data.hdf5 import writing_hdf5
 from vcpipe.data.screen import CONTROL
 from vcpipe.data.sparse_rows import log_rows
 from vcpipe.errors import InputError
-from vcpipe.files import let_go, writing
+from vcpipe.files import let_go
 
 # Entries of one HDF5 chunk: 4 MiB of float32, and at a multiple of it in the file, so that the
 # system writes it in one piece.
@@ -46,7 +47,8 @@ def convert(
     obs, replaced_obs = converted_obs(counts, labels, dataset.model_dump())
     var, replaced_var = converted_var(counts)
     groups = groups_of(obs)
-    with writing(out) as partial, h5py.File(partial, "w", **HDF5_FILE) as file:
+    needed = expected_size(counts, labels, len(groups.names))
+    with writing_hdf5(out, needed, **HDF5_FILE) as file:
         _write_skeleton(file, obs, var)
         sums, data_digest = _write_values(
             file, counts, labels, groups, config.normalisation.target_sum, chunk
@@ -71,6 +73,16 @@ def convert(
             _write_by_name(file["uns"], key, content)
         ad.io.write_elem(file["uns"], "vcpipe", json.dumps(about, sort_keys=True))
     return about
+
+
+def expected_size(counts: Counts, labels: Labels, num_groups: int) -> int | None:
+    """Bytes of the converted file; None for a dense matrix, whose zeros are not known yet."""
+    if counts.num_entries is None:
+        return None
+    entries = counts.num_entries * labels.kept.mean()
+    # A column, a value and a count of each entry; a name and two indices of each ranked gene.
+    names = len(counts.genes) * (8 + 8 + max(map(len, counts.genes)))
+    return int(12 * entries + num_groups * names)
 
 
 def converted_obs(counts: Counts, labels: Labels, keys: dict) -> tuple[pd.DataFrame, list[str]]:
