@@ -241,6 +241,23 @@ def test_gene_names_from_a_column_become_the_index_and_the_former_index_is_kept(
     assert list(var["gene_id"]) == list(counts.var_names)
 
 
+@pytest.mark.parametrize("key", ["gene_id", "gene_ids", "ensembl_id"])
+@pytest.mark.parametrize("gene_name_key", [None, "symbol"])
+def test_gene_ids_in_a_column_stay_as_they_are(converted, counts, key, gene_name_key):
+    ids = [f"ENSG{i:011d}" for i in range(counts.n_vars)]
+    counts.var[key] = ids
+    counts.var["symbol"] = counts.var_names
+    if gene_name_key:
+        counts.var_names = [f"row{i}" for i in range(counts.n_vars)]
+    made = converted(counts, gene_name_key=gene_name_key)
+    assert list(made.var[key]) == ids
+    assert list(made.var["gene_name"]) == list(counts.var["symbol"])
+    assert json.loads(made.uns["vcpipe"])["replaced_columns"] == []
+    if gene_name_key:
+        former = "former_index" if key == "gene_id" else "gene_id"
+        assert list(made.var[former]) == list(counts.var_names)
+
+
 def test_counts_in_a_layer_are_found_there(converted, counts):
     raw = counts.X.toarray()
     counts.layers["raw"] = counts.X.copy()

@@ -99,7 +99,8 @@ def converted_var(counts: Counts) -> tuple[pd.DataFrame, list[str]]:
     former = var.index.to_numpy(dtype=str)
     made = {"gene_name": counts.genes}
     if (former != counts.genes).any():
-        made["gene_id"] = former
+        taken = "gene_id" in var and (var["gene_id"].astype(str) != former).any()
+        made["former_index" if taken else "gene_id"] = former
     replaced = [key for key in made if key in var and (var[key].astype(str) != made[key]).any()]
     for key, values in made.items():
         var[key] = values
