@@ -1,6 +1,7 @@
 import pytest
 
-from vcpipe.config.reading import read_pipeline
+from vcpipe.config.gears import Conversion
+from vcpipe.config.reading import read_pipeline, read_section, settings
 from vcpipe.errors import InputError
 
 
@@ -74,3 +75,28 @@ def test_a_run_may_not_have_the_name_of_a_baseline(values):
 def test_a_name_that_is_no_file_name_is_refused(values, name):
     values["finetune"][name] = values["finetune"].pop("f")
     assert "finetune" in wrong(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("control_label", 5, "control_label is 5; expected a label or a list of labels"),
+        ("control_label", [], "control_label is []; expected a label or a list of labels"),
+        ("control_label", ["NT", 5], "expected a label or a list of labels, in quotes"),
+        ("target_pattern", "[", "target_pattern is '['; expected a regular expression (unterm"),
+        ("target_pattern", "abc", "expected a group in parentheses around what was perturbed"),
+        ("drop_labels", ["NT"], "'NT' stands in control_label and in drop_labels"),
+    ],
+)
+def test_labels_and_patterns_that_mean_nothing_are_refused(values, key, value, message):
+    values["datasets"]["d"] |= {"control_label": "NT", key: value}
+    assert message in wrong(values)
+
+
+def test_a_column_of_cell_types_reaches_the_conversion(values):
+    values["datasets"]["d"]["cell_type_key"] = "kind"
+    columns = read_pipeline(values=values)[0].datasets["d"].columns()
+    handed_on = read_section(Conversion, settings(Conversion(dataset=columns)))
+    assert handed_on.dataset.cell_type_key == "kind"
+    values["datasets"]["d"]["cell_type"] = "H1"
+    assert "set cell_type_key or cell_type, not both" in wrong(values)

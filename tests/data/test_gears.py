@@ -347,6 +347,33 @@ def test_the_script_writes_the_same_facts_into_the_file_and_beside_it(counts, tm
     assert "120 cells (40 control) × 30 genes" in capsys.readouterr().out
 
 
+def test_the_script_says_what_it_found_renamed_and_left_out(counts, tmp_path, capsys):
+    labels = counts.obs["target_gene"].astype(str)
+    counts.obs["guide"] = pd.Categorical([*(labels + "_pDS1")[:-1], "unassigned"])
+    del counts.obs["target_gene"]
+    counts.obs["kind"] = "H1_ESC"
+    counts.write_h5ad(tmp_path / "raw.h5ad")
+    main(
+        [
+            *(f"--cells={tmp_path}/raw.h5ad", "--name=tiny", f"--out={tmp_path}/out.h5ad"),
+            *(f"--report={tmp_path}/conversion.json", "dataset.target_pattern=([^_]+)_.*"),
+            *("dataset.drop_labels=[unassigned]", "dataset.cell_type_key=kind"),
+            "dataset.unsafe_cell_types=replace",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert "found by its labels: perturbation_key guide, control_label non-targeting" in printed
+    assert "cell types renamed: H1_ESC -> H1-ESC" in printed
+    assert "left out: {'unassigned': 1}" in printed
+    about = open_screen(tmp_path / "out.h5ad").about
+    assert about["detected"] == {"perturbation_key": "guide", "control_label": "non-targeting"}
+    assert about["settings"]["dataset"]["perturbation_key"] == "guide"
+    assert about["settings"]["dataset"]["control_label"] == "non-targeting"
+    assert about["renamed_cell_types"] == {"H1_ESC": "H1-ESC"}
+    assert about["dropped_labels"] == {"unassigned": 1}
+    assert (about["num_cells"], about["dropped_cells"]) == (119, {})
+
+
 @pytest.mark.skipif(not JURKAT.exists(), reason="needs shared/data")
 @pytest.mark.parametrize(("policy", "num_perturbations"), [("keep", 20), ("drop", 6)])
 def test_a_real_screen_converts_with_targets_outside_its_genes(tmp_path, policy, num_perturbations):
