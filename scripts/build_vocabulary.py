@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     genes = [gene for screen in screens for gene in screen.genes]
     if args.config.path:
         vocabulary = read_vocabulary(Path(args.config.path))
-        check_match(vocabulary, genes, args.config.min_gene_match, args.config.path)
+        known = vocabulary.encode(genes)
+        check_match(genes, known, args.config.min_gene_match, args.config.path)
     else:
         vocabulary = build_vocabulary(genes, args.config.special_tokens)
 

@@ -3,7 +3,8 @@
     python -m scripts.finetune_perturbation \\
         --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
         --split results/split_perturbations/demo/simulation_1_0.75.tsv \\
-        --controls results/split_perturbations/demo/simulation_1_0.75_controls.tsv \\
+        --controls results/pair_controls/demo/controls.tsv \\
+        --pairs results/pair_controls/demo/pairs.npz \\
         --pretrained results/pretrain/demo_masked/checkpoint \\
         --config config/finetune/scgpt_demo.yaml \\
         --state results/.checkpoints/finetune_perturbation/scgpt_demo \\
@@ -24,11 +25,13 @@ def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Finetune)
     made.add_argument("--cells", type=Path, required=True, help="converted screen")
     made.add_argument("--split", type=Path, required=True, help="table of split_perturbations")
-    made.add_argument("--controls", type=Path, required=True, help="its table of control cells")
+    made.add_argument("--controls", type=Path, required=True, help="controls.tsv of pair_controls")
+    made.add_argument("--pairs", type=Path, required=True, help="pairs.npz of pair_controls")
     made.add_argument("--pretrained", type=Path, required=True, help="folder of a checkpoint")
     add_training_arguments(made)
     args = parse(made, argv)
 
+    from vcpipe.data.pairing import read_pairs
     from vcpipe.data.screen import open_screen
     from vcpipe.data.splits import read_controls, read_split
     from vcpipe.provenance import code
@@ -37,10 +40,12 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.training.finetuning import finetune
 
     with joined(args.devices) as process:
+        screen = open_screen(args.cells)
         finetune(
-            open_screen(args.cells),
+            screen,
             read_split(args.split),
             read_controls(args.controls),
+            read_pairs(args.pairs, screen),
             read_folder(args.pretrained),
             args.config,
             code("finetune_perturbation"),

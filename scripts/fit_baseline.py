@@ -7,7 +7,7 @@ model's half of the controls, nothing else. The result is a .npz of arrays, with
 Example:
   python -m scripts.fit_baseline --cells results/convert_to_gears/vcc/perturb_processed.h5ad \\
     --split results/split_perturbations/vcc/unseen.tsv \\
-    --controls results/split_perturbations/vcc/unseen_controls.tsv \\
+    --controls results/pair_controls/vcc/controls.tsv \\
     --baseline ridge_pca --out results/fit_baseline/vcc/unseen/ridge_pca.npz ridge_pca.penalty=0.1
 """
 
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Baselines)
     made.add_argument("--cells", type=Path, required=True, help="perturb_processed.h5ad")
     made.add_argument("--split", type=Path, required=True, help="TSV of split_perturbations")
-    made.add_argument("--controls", type=Path, required=True, help="its TSV of control cells")
+    made.add_argument("--controls", type=Path, required=True, help="controls.tsv of pair_controls")
     made.add_argument("--baseline", choices=list(Baselines.model_fields), required=True)
     made.add_argument("--out", type=Path, required=True, help=".npz to write")
     args = parse(made, argv)

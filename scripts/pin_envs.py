@@ -14,7 +14,9 @@ from packaging.utils import canonicalize_name
 from vcpipe.config.arguments import parser, run
 
 PROJECT = Path(__file__).parents[1]
-READING = ["anndata", "h5py", "numpy", "pandas", "pydantic", "pyyaml", "scipy"]
+READING = [
+    *("anndata", "h5py", "numba", "numpy", "pandas", "pydantic", "pyyaml", "scipy", "xxhash"),
+]
 ENVS = {
     "data": READING,
     "graphs": [*READING, "torch", "torch-geometric"],

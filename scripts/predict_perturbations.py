@@ -3,7 +3,7 @@
     python -m scripts.predict_perturbations \\
         --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
         --split results/split_perturbations/demo/simulation_1_0.75.tsv \\
-        --controls results/split_perturbations/demo/simulation_1_0.75_controls.tsv \\
+        --controls results/pair_controls/demo/controls.tsv \\
         --model results/finetune_perturbation/scgpt_demo/checkpoint --name scgpt_demo \\
         --out results/predict_perturbations/demo/simulation_1_0.75/scgpt_demo.h5ad num_cells=100
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Prediction)
     made.add_argument("--cells", type=Path, required=True, help="converted screen")
     made.add_argument("--split", type=Path, required=True, help="table of split_perturbations")
-    made.add_argument("--controls", type=Path, required=True, help="its table of control cells")
+    made.add_argument("--controls", type=Path, required=True, help="controls.tsv of pair_controls")
     made.add_argument(
         "--model", type=Path, required=True, help="checkpoint folder or baseline file"
     )

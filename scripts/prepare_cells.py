@@ -4,7 +4,7 @@
         --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
         --vocabulary results/build_vocabulary/demo/vocab.json \\
         --split results/split_perturbations/demo/simulation_1_0.75.tsv \\
-        --controls results/split_perturbations/demo/simulation_1_0.75_controls.tsv \\
+        --controls results/pair_controls/demo/controls.tsv \\
         --out results/prepare_cells/demo n_bins=51
 
 With --split and --controls (one of each per screen) only training perturbations and the models'

@@ -12,7 +12,7 @@ Example:
     --predictions results/predict_perturbations/vcc/unseen/scgpt.h5ad \\
     --cells results/convert_to_gears/vcc/perturb_processed.h5ad \\
     --split results/split_perturbations/vcc/unseen.tsv \\
-    --controls results/split_perturbations/vcc/unseen_controls.tsv \\
+    --controls results/pair_controls/vcc/controls.tsv \\
     --out results/score_perturbations/vcc/unseen/scgpt num_de_genes=50
 """
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--predictions", type=Path, required=True, help="h5ad of predicted cells")
     made.add_argument("--cells", type=Path, required=True, help="perturb_processed.h5ad")
     made.add_argument("--split", type=Path, required=True, help="TSV of split_perturbations")
-    made.add_argument("--controls", type=Path, required=True, help="its TSV of control cells")
+    made.add_argument("--controls", type=Path, required=True, help="controls.tsv of pair_controls")
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 

@@ -1,22 +1,19 @@
-"""Split the perturbations of a converted screen into train, val and test, and halve its controls.
+"""Split the perturbations of a converted screen into train, val and test.
 
 Whole perturbations go to one set. Methods: simulation (GEARS's split by target gene),
 simulation_single, single, no_test, combo_seen0, combo_seen1, combo_seen2 (GEARS's too: the same
 lists for the same seed), no_split (all in train), k_fold (over target genes), custom (a TSV with
 columns condition and set). GEARS leaves combinations of genes of two sets out of all sets in single
-and combo_seen0: their set is unused. Half of the control cells, drawn with the split's seed within
-batches, is kept for scoring only. Writes
+and combo_seen0: their set is unused. Control cells are halved by pair_controls. Writes
 
   --table     condition, set, subgroup (unseen_single, combo_seen0, ..., train, control,
               unused), num_cells
-  --controls  cell, use (model or scoring)
   --pickle    the dictionary that GEARS reads: train, val, test -> conditions, ctrl in train
   --subgroup  test_subgroup and val_subgroup as GEARS pickles them; empty for other methods
 
   python -m scripts.split_perturbations \\
       --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
       --table results/split_perturbations/demo/simulation.tsv \\
-      --controls results/split_perturbations/demo/simulation_controls.tsv \\
       --pickle results/convert_to_gears/demo/splits/demo_simulation.pkl \\
       --subgroup results/convert_to_gears/demo/splits/demo_simulation_subgroup.pkl seed=1
 """
@@ -32,7 +29,7 @@ from vcpipe.files import writing
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Split)
     made.add_argument("--cells", type=Path, required=True, help="perturb_processed.h5ad")
-    for name in ("table", "controls", "pickle", "subgroup"):
+    for name in ("table", "pickle", "subgroup"):
         made.add_argument(f"--{name}", type=Path, required=True, help="to write, see above")
     args = parse(made, argv)
 
@@ -41,10 +38,8 @@ def main(argv: list[str] | None = None) -> None:
 
     screen = open_screen(args.cells)
     split, subgroups = splits.draw_split(screen, args.config)
-    controls = splits.draw_controls(screen, args.config.seed)
 
     splits.write_split(args.table, split)
-    splits.write_controls(args.controls, controls)
     lists = splits.gears_lists(split)
     # GEARS reads pickles; nothing of ours does.
     for path, content in (
@@ -56,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     sizes = ", ".join(
         f"{len(split.conditions(name))} {name}" for name in (*splits.SETS, splits.UNUSED)
     )
-    print(f"{args.config.method}: {sizes}; {len(controls)} control cells -> {args.table}")
+    print(f"{args.config.method}: {sizes} -> {args.table}")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,14 @@ def test_pretraining_and_finetuning_learned_something():
         assert losses.min() < losses.iloc[0], path
 
 
+def test_the_checks_find_every_knockdown_of_the_simulated_screen():
+    checks = pd.read_csv(RESULTS / "eval/data_checks.tsv", sep="\t").set_index("key")
+    assert checks.loc["num_judged_targets", "value"] == "40 of 40"
+    assert checks["advice"].isna().all()
+
+
 def test_the_report_holds_the_table_and_the_figures():
     text = (RESULTS / "report.html").read_text()
     assert "System Message" not in text
-    for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg"):
+    for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "knockdown.svg"):
         assert name in text

@@ -15,6 +15,7 @@ from vcpipe.config.gears import Conversion
 from vcpipe.data.gears import convert
 from vcpipe.data.pairing import pair_controls
 from vcpipe.data.screen import CONTROL, Screen, open_screen
+from vcpipe.data.splits import draw_controls
 
 GENES = [f"G{i}" for i in range(12)]
 LAYOUTS = ("csr", "unsorted csr", "csr with zeros", "csc", "dense")
@@ -173,19 +174,26 @@ def test_cells_in_another_order_give_the_same_cells_in_that_order(raw, seed):
 
 
 @few
-@given(raw=screens(), seed=st.integers(0, 2**32 - 1), within_batch=st.booleans())
-def test_beside_every_perturbed_cell_stands_a_control(raw, seed, within_batch):
+@given(
+    raw=screens(),
+    seed=st.integers(0, 2**32 - 1),
+    within=st.sampled_from(("screen", "cell_type", "batch")),
+)
+def test_beside_every_perturbed_cell_stands_a_control_of_the_models_half(raw, seed, within):
+    kind = raw.cells.obs["kind"].to_numpy(dtype=str)  # each has two controls at least
     screen = Screen(
         path=Path("tiny.h5ad"),
         genes=raw.cells.var_names.to_numpy(dtype=str),
         cells=raw.cells.obs_names.to_numpy(dtype=str),
         condition=raw.condition,
-        batch=raw.cells.obs["kind"].to_numpy(dtype=str),  # each kind has controls
-        cell_type=raw.cells.obs["kind"].to_numpy(dtype=str),
+        batch=kind,
+        cell_type=kind,
         about={},
     )
-    paired = pair_controls(screen, within_batch, np.random.default_rng(seed))
+    controls = draw_controls(screen, seed)
+    paired = pair_controls(screen, controls, within, np.random.default_rng(seed))
     perturbed = screen.condition != CONTROL
-    assert (screen.condition[paired[perturbed]] == CONTROL).all()
-    if within_batch:
-        np.testing.assert_array_equal(screen.batch[paired], screen.batch)
+    partners = paired[perturbed]
+    assert {controls[cell] for cell in screen.cells[partners]} == {"model"}
+    if within != "screen":
+        np.testing.assert_array_equal(kind[partners], kind[perturbed])

@@ -1,17 +1,31 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vcpipe.data.pairing import pair_controls
-from vcpipe.data.screen import Screen
+from scripts.pair_controls import main
+from vcpipe.config.gears import Conversion, Pairing
+from vcpipe.data.gears import convert
+from vcpipe.data.pairing import (
+    NOBODY,
+    Pairs,
+    check_same_controls,
+    pair_controls,
+    read_pairs,
+    write_pairs,
+)
+from vcpipe.data.screen import Screen, open_screen
+from vcpipe.data.splits import control_rows, draw_controls, read_controls
 from vcpipe.errors import InputError
+
+WITHIN = ["screen", "cell_type", "batch"]
 
 
 @pytest.fixture
 def screen() -> Screen:
-    """400 cells, a fifth of them controls, in 3 batches."""
+    """400 cells, a fifth of them controls, in 3 batches and 2 cell types."""
     generator = np.random.default_rng(2)
     return Screen(
         path=Path("screen.h5ad"),
@@ -19,64 +33,179 @@ def screen() -> Screen:
         cells=generator.permutation([f"cell{i:03d}" for i in range(400)]),
         condition=np.where(np.arange(400) % 5 == 0, "ctrl", "A+ctrl"),
         batch=generator.choice(["b0", "b1", "b2"], 400),
-        cell_type=np.full(400, "K562"),
-        about={},
+        cell_type=generator.choice(["K562", "RPE1"], 400),
+        about={"data_digest": "d1", "settings": {"normalisation": {"target_sum": 1e4}}},
     )
+
+
+@pytest.fixture
+def controls(screen) -> dict[str, str]:
+    return draw_controls(screen, 0)
 
 
 def seeded(number: int = 0) -> np.random.Generator:
     return np.random.default_rng(number)
 
 
-@pytest.mark.parametrize("within_batch", [False, True])
-def test_perturbed_cells_get_controls_and_controls_themselves(screen, within_batch):
-    paired = pair_controls(screen, within_batch, seeded())
-    assert (screen.condition[paired] == "ctrl").all()
-    controls = np.flatnonzero(screen.condition == "ctrl")
-    np.testing.assert_array_equal(paired[controls], controls)
+@pytest.mark.parametrize("within", WITHIN)
+def test_perturbed_cells_get_controls_of_the_models_half_and_never_one_for_scoring(
+    screen, controls, within
+):
+    control_row = pair_controls(screen, controls, within, seeded())
+    assert control_row.dtype == np.int32
+    partners = control_row[screen.condition != "ctrl"]
+    model, scoring = (control_rows(screen, controls, use) for use in ("model", "scoring"))
+    assert set(partners) <= set(model)
+    np.testing.assert_array_equal(control_row[model], model)
+    assert (control_row[scoring] == NOBODY).all()
 
 
-def test_controls_come_from_the_own_batch_only_when_asked(screen):
-    inside, anywhere = (pair_controls(screen, within, seeded()) for within in (True, False))
-    assert (screen.batch[inside] == screen.batch).all()
-    assert (screen.batch[anywhere] != screen.batch).any()
-
-
-def test_every_control_is_drawn_about_equally_often(screen):
+def test_controls_are_of_the_own_batch_and_cell_type_as_asked(screen, controls):
     perturbed = screen.condition != "ctrl"
-    drawn = np.concatenate([pair_controls(screen, False, seeded(i))[perturbed] for i in range(50)])
-    times = np.bincount(drawn, minlength=400)[~perturbed]
-    # 320 perturbed cells × 50 draws over 80 controls: 200 each, standard deviation 14.
-    assert 140 < times.min() <= times.max() < 260
+    shared = {}
+    for within in WITHIN:
+        partners = pair_controls(screen, controls, within, seeded())[perturbed]
+        shared[within] = (
+            bool((screen.batch[partners] == screen.batch[perturbed]).all()),
+            bool((screen.cell_type[partners] == screen.cell_type[perturbed]).all()),
+        )
+    assert shared == {
+        "screen": (False, False),
+        "cell_type": (False, True),
+        "batch": (True, True),
+    }
 
 
-@pytest.mark.parametrize("within_batch", [False, True])
-def test_pairs_depend_on_the_seed_and_not_on_row_order(screen, within_batch):
-    paired = pair_controls(screen, within_batch, seeded())
-    assert (pair_controls(screen, within_batch, seeded(1)) != paired).any()
-    order = seeded(9).permutation(400)
-    names = ("cells", "condition", "batch", "cell_type")
-    other = replace(screen, **{name: getattr(screen, name)[order] for name in names})
-    again = pair_controls(other, within_batch, seeded())
-    assert dict(zip(other.cells, other.cells[again], strict=True)) == dict(
-        zip(screen.cells, screen.cells[paired], strict=True)
+def test_one_cell_type_is_the_whole_screen(screen, controls):
+    one = replace(screen, cell_type=np.full(400, "K562"))
+    np.testing.assert_array_equal(
+        pair_controls(one, controls, "cell_type", seeded()),
+        pair_controls(one, controls, "screen", seeded()),
     )
 
 
-def test_a_batch_without_controls_is_named_with_the_setting(screen):
+def test_every_control_is_drawn_about_equally_often(screen, controls):
+    perturbed = screen.condition != "ctrl"
+    drawn = [pair_controls(screen, controls, "screen", seeded(i))[perturbed] for i in range(50)]
+    model = control_rows(screen, controls, "model")
+    times = np.bincount(np.concatenate(drawn), minlength=400)[model]
+    # 320 perturbed cells × 50 draws over 40 controls: 400 each, standard deviation 20.
+    assert 320 < times.min() <= times.max() < 480
+
+
+@pytest.mark.parametrize("within", WITHIN)
+def test_pairs_depend_on_the_seed_and_not_on_row_order(screen, controls, within):
+    paired = pair_controls(screen, controls, within, seeded())
+    assert (pair_controls(screen, controls, within, seeded(1)) != paired).any()
+    order = seeded(9).permutation(400)
+    names = ("cells", "condition", "batch", "cell_type")
+    other = replace(screen, **{name: getattr(screen, name)[order] for name in names})
+    again = pair_controls(other, controls, within, seeded())
+    assert by_name(other, again) == by_name(screen, paired)
+
+
+def by_name(screen: Screen, control_row: np.ndarray) -> dict[str, str]:
+    partner = np.where(control_row == NOBODY, "nobody", screen.cells[control_row])
+    return dict(zip(screen.cells.tolist(), partner.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "within", "message"),
+    [
+        (
+            "batch",
+            "batch",
+            r"Batch b1 of screen.h5ad has \d+ perturbed cells and no control cell of their cell "
+            r"type for models.*Set gears.pairing.within to cell_type, or merge batches",
+        ),
+        (
+            "cell_type",
+            "cell_type",
+            r"Cell type K562 of screen.h5ad has \d+ perturbed.*Set gears.pairing.within to screen",
+        ),
+    ],
+)
+def test_cells_without_a_control_are_named_with_the_setting(screen, key, within, message):
     condition = screen.condition.copy()
-    condition[screen.batch == "b1"] = "A+ctrl"
+    condition[getattr(screen, key) == {"batch": "b1", "cell_type": "K562"}[key]] = "A+ctrl"
     without = replace(screen, condition=condition)
-    with pytest.raises(
-        InputError,
-        match=r"Batch 'b1' of screen.h5ad has \d+ perturbed cells and no control.*"
-        r"gears.cell_graphs.within_batch to false",
-    ):
-        pair_controls(without, True, seeded())
-    assert (condition[pair_controls(without, False, seeded())] == "ctrl").all()
+    controls = draw_controls(without, 0)
+    with pytest.raises(InputError, match=message):
+        pair_controls(without, controls, within, seeded())
+    partners = pair_controls(without, controls, "screen", seeded())[condition != "ctrl"]
+    assert (condition[partners] == "ctrl").all()
 
 
-def test_a_screen_without_controls_is_refused(screen):
-    without = replace(screen, condition=np.full(400, "A+ctrl"))
-    with pytest.raises(InputError, match="has no control cells"):
-        pair_controls(without, False, seeded())
+def test_a_batch_whose_controls_are_all_kept_for_scoring_has_none(screen, controls):
+    batch = dict(zip(screen.cells, screen.batch, strict=True))
+    controls |= {cell: "scoring" for cell in controls if batch[cell] == "b2"}
+    with pytest.raises(InputError, match="Batch b2 of"):
+        pair_controls(screen, controls, "batch", seeded())
+
+
+def test_a_screen_without_controls_for_models_is_refused(screen, controls):
+    with pytest.raises(InputError, match="has no control cells for models"):
+        pair_controls(screen, dict.fromkeys(controls, "scoring"), "screen", seeded())
+
+
+def test_pairs_come_back_as_they_were_written(screen, controls, tmp_path):
+    control_row = pair_controls(screen, controls, "batch", seeded())
+    about = {"data_digest": "d1", "settings": {"seed": 0, "within": "batch"}}
+    write_pairs(tmp_path / "pairs.npz", control_row, about)
+    pairs = read_pairs(tmp_path / "pairs.npz", screen)
+    np.testing.assert_array_equal(pairs.control_row, control_row)
+    assert pairs.control_row.dtype == np.int32
+    assert pairs.about == about
+    other = replace(pairs, control_row=pair_controls(screen, controls, "batch", seeded(1)))
+    assert pairs.digest != other.digest
+    check_same_controls(pairs, screen, controls)
+
+
+def test_pairs_of_other_data_are_refused(screen, controls, tmp_path):
+    control_row = pair_controls(screen, controls, "screen", seeded())
+    write_pairs(tmp_path / "pairs.npz", control_row, {"data_digest": "d2"})
+    with pytest.raises(InputError, match=r"pairs.npz was made from a screen whose data_digest is"):
+        read_pairs(tmp_path / "pairs.npz", screen)
+
+
+def test_what_holds_no_pairs_is_refused(screen, tmp_path):
+    path = tmp_path / "pairs.npz"
+    with pytest.raises(InputError, match=r"does not exist; expected the pairs that pair_controls"):
+        read_pairs(path, screen)
+    path.write_text("cell\tuse\n")
+    with pytest.raises(InputError, match="holds no pairs"):
+        read_pairs(path, screen)
+    np.savez(path, about=np.array("{}"))
+    with pytest.raises(InputError, match="holds no pairs"):
+        read_pairs(path, screen)
+    np.savez(path, control_row=np.array([{}], dtype=object), about=np.array("{}"))
+    with pytest.raises(InputError, match="holds no pairs"):
+        read_pairs(path, screen)
+
+
+def test_a_table_of_controls_with_other_halves_is_refused(screen, controls):
+    pairs = Pairs(Path("pairs.npz"), pair_controls(screen, controls, "screen", seeded()), {})
+    with pytest.raises(InputError, match=r"pairs.npz and the table of controls differ in whether"):
+        check_same_controls(pairs, screen, draw_controls(screen, 1))
+
+
+def test_the_script_writes_controls_and_pairs_that_belong_together(counts, tmp_path, capsys):
+    counts.write_h5ad(tmp_path / "counts.h5ad")
+    convert(tmp_path / "counts.h5ad", "tiny", Conversion(), tmp_path / "screen.h5ad")
+    screen = open_screen(tmp_path / "screen.h5ad")
+    read = {}
+    for name, *overrides in (("a",), ("b", "seed=0"), ("c", "seed=3", "within=batch")):
+        table, npz = tmp_path / f"{name}.tsv", tmp_path / f"{name}.npz"
+        main([f"--cells={screen.path}", f"--controls={table}", f"--pairs={npz}", *overrides])
+        read[name] = read_controls(table), read_pairs(npz, screen)
+        check_same_controls(read[name][1], screen, read[name][0])
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert read["a"][0] == read["b"][0] == draw_controls(screen, 0)
+    assert read["c"][0] == draw_controls(screen, 3)
+    assert read["a"][1].about["settings"] == Pairing().model_dump(mode="json")
+    assert json.dumps(read["c"][1].about["settings"]) == '{"seed": 3, "within": "batch"}'
+    with pytest.raises(InputError, match="differ in whether"):
+        check_same_controls(read["a"][1], screen, read["c"][0])
+    assert "80 perturbed cells beside 20 control cells, 20 kept for scoring" in (
+        capsys.readouterr().out
+    )

@@ -10,16 +10,21 @@ SPECIAL = ["<pad>", "<cls>", "<eoc>"]
 
 
 @pytest.fixture
-def make(screen):
-    def batches(genes=None, cells=None, controls=None, **settings) -> PerturbationBatches:
+def paired(screen) -> np.ndarray:
+    """Each perturbed cell beside one of two controls, controls beside themselves."""
+    rows = np.arange(len(screen.cells))
+    return np.where(screen.condition == "ctrl", rows, 5 + rows % 2)
+
+
+@pytest.fixture
+def make(screen, paired):
+    def batches(genes=None, cells=None, control_row=paired, **settings) -> PerturbationBatches:
         known = known_genes(
             screen, build_vocabulary(screen.genes if genes is None else genes, SPECIAL)
         )
-        if controls is None:
-            controls = np.flatnonzero(screen.condition == "ctrl")
         if cells is None:
             cells = np.arange(len(screen.cells))
-        return PerturbationBatches(screen, known, cells, controls, Perturbation(**settings), 0)
+        return PerturbationBatches(screen, known, cells, control_row, Perturbation(**settings))
 
     return batches
 
@@ -38,14 +43,14 @@ def test_perturbed_values_are_those_of_the_cell(make, screen, generator):
     assert np.array_equal(batch["perturbed"], screen.values(np.array([50, 3])).toarray())
 
 
-def test_partners_are_controls_of_the_same_batch(make, screen, generator):
-    batches = make(within_batch=True)
-    values = {row.tobytes(): i for i, row in enumerate(screen.values(slice(None)).toarray())}
-    batch = batches.batch(np.arange(40, 100), generator)
-    for row, control in zip(range(40, 100), batch["control"], strict=True):
-        partner = values[control.tobytes()]
-        assert screen.condition[partner] == "ctrl"
-        assert screen.batch[partner] == screen.batch[row]
+def test_each_cell_stands_beside_the_control_of_its_pair(make, screen, paired, generator):
+    cells = np.arange(40, 100)
+    batches = make(cells=cells)
+    positions = np.array([59, 0, 7, 7])
+    batch = batches.batch(positions, generator)
+    expected = screen.values(slice(None)).toarray()
+    np.testing.assert_array_equal(batch["perturbed"], expected[cells[positions]])
+    np.testing.assert_array_equal(batch["control"], expected[paired[cells[positions]]])
 
 
 def test_a_control_cell_stands_beside_itself(make, generator):
@@ -53,16 +58,9 @@ def test_a_control_cell_stands_beside_itself(make, generator):
     assert np.array_equal(batch["control"], batch["perturbed"])
 
 
-def test_partners_are_drawn_anew_unless_told_otherwise(make):
-    cells = np.arange(40, 100)
-    first, second = np.random.default_rng(1), np.random.default_rng(2)
-    redrawn, fixed = make(), make(redraw_controls=False)
-    assert not np.array_equal(
-        redrawn.batch(cells, first)["control"], redrawn.batch(cells, second)["control"]
-    )
-    assert np.array_equal(
-        fixed.batch(cells, first)["control"], fixed.batch(cells, second)["control"]
-    )
+def test_cells_and_the_controls_they_share_are_held_once(make, screen, generator):
+    assert make(cells=np.arange(40, 100)).values.shape[0] == 60 + 2
+    assert make().values.shape[0] == len(screen.cells)
 
 
 def test_the_batchs_targets_are_always_among_the_sampled_genes(make, generator):
@@ -100,11 +98,9 @@ def test_a_model_that_knows_no_target_is_an_error(make, screen):
         make(genes=["GENE00", "GENE01"], cells=np.flatnonzero(screen.condition != "ctrl"))
 
 
-def test_a_batch_without_controls_is_an_error_with_a_way_out(make, screen):
-    only_b0 = np.flatnonzero((screen.condition == "ctrl") & (screen.batch == "b0"))
-    with pytest.raises(InputError, match=r"Batch b1 .* no control cells.*within_batch: false"):
-        make(controls=only_b0, within_batch=True)
-    make(controls=only_b0)
+def test_a_cell_that_is_paired_with_nobody_is_never_shown(make, paired):
+    with pytest.raises(AssertionError):
+        make(control_row=np.where(np.arange(len(paired)) == 3, -1, paired))
 
 
 def test_half_a_combination_is_no_single_perturbation(screen):

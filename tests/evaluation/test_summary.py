@@ -200,7 +200,8 @@ def summarised(tmp_path, generator):
             *("--scores", str(tmp_path / "mine"), str(tmp_path / "mean"), "--logs", str(log)),
             *("--out", str(out / "summary.csv"), "--verdicts", str(out / "verdicts.tsv")),
             *("--table", str(out / "summary.html"), "--losses", str(out / "loss_curves.svg")),
-            *("--figures", str(out / "figures"), "num_bootstrap=100"),
+            *("--figures", str(out / "figures"), "--genes", str(out / "gene_matches.tsv")),
+            "num_bootstrap=100",
         ]
     )
     return out
@@ -219,6 +220,7 @@ def test_the_script_writes_summary_verdicts_and_figures(summarised):
     ]
     assert (summarised / "loss_curves.svg").read_text().startswith("<?xml")
     assert "<table" in (summarised / "summary.html").read_text()
+    assert pd.read_csv(summarised / "gene_matches.tsv", sep="\t").empty
 
 
 def test_the_shown_summary_survives_a_pipe(summarised, capsys):

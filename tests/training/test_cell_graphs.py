@@ -9,8 +9,9 @@ import torch
 from scripts.build_cell_graphs import main
 from vcpipe.config.gears import Conversion
 from vcpipe.data.gears import convert
-from vcpipe.data.pairing import pair_controls
+from vcpipe.data.pairing import NOBODY, pair_controls, write_pairs
 from vcpipe.data.screen import open_screen
+from vcpipe.data.splits import draw_controls
 from vcpipe.training import cell_graphs
 from vcpipe.training.cell_graphs import write_cell_graphs
 
@@ -27,7 +28,7 @@ def screen(counts, tmp_path):
 
 @pytest.fixture
 def paired(screen, generator):
-    return pair_controls(screen, False, generator)
+    return pair_controls(screen, draw_controls(screen, 0), "screen", generator)
 
 
 @pytest.fixture
@@ -37,11 +38,14 @@ def graphs(screen, paired, tmp_path, monkeypatch):
     return pickle.loads((tmp_path / "cell_graphs.pkl").read_bytes())
 
 
-def test_every_cell_stands_beside_its_control(screen, paired, graphs):
+def test_every_cell_stands_beside_its_control_and_those_for_scoring_are_left_out(
+    screen, paired, graphs
+):
     values = screen.values(slice(0, len(screen.cells))).toarray()
     assert list(graphs) == list(pd.unique(screen.condition))
+    assert len(graphs["ctrl"]) == 20
     for condition, cells in graphs.items():
-        rows = np.flatnonzero(screen.condition == condition)
+        rows = np.flatnonzero((screen.condition == condition) & (paired != NOBODY))
         assert len(cells) == len(rows)
         for row, graph in zip(rows, cells, strict=True):
             assert graph.x.shape == (30, 1)
@@ -90,7 +94,7 @@ def test_pickling_remembers_one_cell_at_a_time(graphs, tmp_path):
         for opcode, argument, _ in pickletools.genops((tmp_path / "cell_graphs.pkl").read_bytes())
         if opcode.name in ("BINPUT", "LONG_BINPUT")
     ]
-    assert len(positions) > 120 * 5
+    assert len(positions) > 100 * 5
     assert max(positions) < 100
 
 
@@ -101,17 +105,20 @@ def test_an_error_midway_leaves_no_file(screen, paired, tmp_path, monkeypatch):
     assert list((tmp_path / "data_pyg").iterdir()) == []
 
 
-def test_the_script_writes_the_same_file_for_the_same_seed(screen, tmp_path, capsys):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        main([f"--cells={screen.path}", f"--out={tmp_path}/{name}.pkl", f"seed={seed}"])
+def test_the_script_writes_the_same_file_for_the_same_pairs(screen, paired, tmp_path, capsys):
+    others = np.where(screen.condition == "ctrl", paired, paired[-1])
+    for name, pairs in (("a", paired), ("b", paired), ("c", others)):
+        npz = tmp_path / f"{name}.npz"
+        write_pairs(npz, pairs, {"data_digest": screen.data_digest})
+        main([f"--cells={screen.path}", f"--pairs={npz}", f"--out={tmp_path}/{name}.pkl"])
     a, b, c = ((tmp_path / f"{name}.pkl").read_bytes() for name in "abc")
     assert a == b != c
-    assert "120 graphs of 7 conditions" in capsys.readouterr().out
+    assert "100 graphs of 7 conditions" in capsys.readouterr().out
 
 
 @pytest.mark.upstream
 @pytest.mark.filterwarnings("ignore")
-def test_graphs_have_the_fields_and_shapes_of_cell_gears(screen, graphs):
+def test_graphs_have_the_fields_and_shapes_of_cell_gears(screen, paired, graphs):
     upstream = pytest.importorskip("gears.pertdata")
     import anndata as ad
 
@@ -122,7 +129,8 @@ def test_graphs_have_the_fields_and_shapes_of_cell_gears(screen, graphs):
     data.ctrl_adata = data.adata[data.adata.obs["condition"] == "ctrl"]
     data.pert_names = np.array(["GENE03", "GENE07", "GENE11", "GENE19", "GENE23"])
     for condition in ("ctrl", "GENE07+ctrl", "GENE03+GENE11"):
-        theirs = data.create_cell_graph_dataset(data.adata, condition)
+        cells = data.adata[paired != NOBODY]
+        theirs = data.create_cell_graph_dataset(cells, condition)
         assert len(theirs) == len(graphs[condition])
         for mine, their in zip(graphs[condition], theirs, strict=True):
             assert set(mine.keys()) == set(their.keys())

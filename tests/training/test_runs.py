@@ -1,6 +1,7 @@
 """Pretraining, finetuning and prediction on the tiny screen, one after the other."""
 
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from vcpipe.config.preprocess import Cells
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.splits import Split
 from vcpipe.data.gears import convert
+from vcpipe.data.pairing import Pairs, pair_controls
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import draw_controls, draw_split, training_rows
 from vcpipe.data.store import open_store, write_store
@@ -56,6 +58,12 @@ def controls(screen):
 
 
 @pytest.fixture
+def pairs(screen, controls, generator):
+    control_row = pair_controls(screen, controls, "cell_type", generator)
+    return Pairs(screen.path.with_name("pairs.npz"), control_row, {})
+
+
+@pytest.fixture
 def run_pretrain(screen, split, controls, tmp_path):
     def run(genes=None, name="base", config=PRETRAIN, rows=None):
         vocabulary = build_vocabulary(
@@ -73,10 +81,10 @@ def run_pretrain(screen, split, controls, tmp_path):
 
 
 @pytest.fixture
-def run_finetune(screen, split, controls, tmp_path):
-    def run(base, config=FINETUNE, name="tuned", cells=screen):
+def run_finetune(screen, split, controls, pairs, tmp_path):
+    def run(base, config=FINETUNE, name="tuned", cells=screen, pairs=pairs):
         paths = (tmp_path / f"{name}-state", tmp_path / name, tmp_path / f"{name}.csv")
-        finetune(cells, split, controls, base, config, "code", ALONE, *paths)
+        finetune(cells, split, controls, pairs, base, config, "code", ALONE, *paths)
         return read_folder(tmp_path / name)
 
     return run
@@ -135,6 +143,26 @@ def test_finetuning_never_sees_held_out_cells(
     other = run_finetune(base, name="other", cells=open_screen(poisoned))
 
     assert all(torch.equal(clean.state[name], other.state[name]) for name in clean.state)
+
+
+def test_other_pairs_are_another_run(run_pretrain, run_finetune, screen, controls, pairs):
+    """The state of the first run must not be taken for the second's."""
+    base = run_pretrain()
+    first = run_finetune(base)
+    generator = np.random.default_rng(1)
+    redrawn = pair_controls(screen, controls, "cell_type", generator)
+    second = run_finetune(base, pairs=replace(pairs, control_row=redrawn))
+    assert first.about["pairs_digest"] == pairs.digest != second.about["pairs_digest"]
+    name = "transformer_encoder.layers.0.linear1.weight"
+    assert not torch.equal(second.state[name], first.state[name])
+
+
+def test_pairs_of_other_halves_of_the_controls_are_refused(
+    run_pretrain, run_finetune, screen, pairs, generator
+):
+    others = pair_controls(screen, draw_controls(screen, 2), "cell_type", generator)
+    with pytest.raises(InputError, match=r"pairs\.npz and the table of controls differ"):
+        run_finetune(run_pretrain(), pairs=replace(pairs, control_row=others))
 
 
 def test_an_encoder_that_saw_held_out_cells_is_refused(run_pretrain, run_finetune, screen, split):
@@ -233,6 +261,41 @@ def test_genes_unknown_to_the_model_keep_the_controls_value_and_are_reported(
     for values_CG in cells.values():
         assert {row.tobytes() for row in values_CG[:, unknown]} <= rows
     assert about["notes"][0] == "24 of 30 genes are predicted"
+
+
+@pytest.fixture
+def renamed(screen, split, monkeypatch):
+    """A perturbed gene of test that the vocabulary knows by a newer name, and that vocabulary."""
+    old = split.conditions("test")[0].removesuffix("+ctrl")
+    aliases = {old: ("RENAMED1",), "RENAMED1": ("RENAMED1",)}
+    monkeypatch.setattr("vcpipe.training.finetuning.read_aliases", lambda: aliases)
+    return old, ["RENAMED1" if gene == old else gene for gene in screen.genes]
+
+
+def test_a_renamed_gene_has_its_token_in_training_and_in_prediction(
+    run_pretrain, run_finetune, screen, split, controls, renamed
+):
+    old, genes = renamed
+    tuned = run_finetune(run_pretrain(genes=genes))
+    assert tuned.about["renamed_genes"] == {old: "RENAMED1"}
+    assert "RENAMED1" in tuned.vocabulary.ids
+    assert old not in tuned.vocabulary.ids
+    _, about = predicted(screen, split, controls, tuned)
+    assert about["notes"] == ["30 of 30 genes are predicted"]
+
+
+def test_without_aliases_a_renamed_gene_is_unknown(
+    run_pretrain, run_finetune, screen, split, controls, renamed
+):
+    old, genes = renamed
+    exact = FINETUNE.perturbation.model_copy(update={"gene_aliases": False})
+    tuned = run_finetune(
+        run_pretrain(genes=genes), FINETUNE.model_copy(update={"perturbation": exact})
+    )
+    assert tuned.about["renamed_genes"] == {}
+    _, about = predicted(screen, split, controls, tuned)
+    assert about["notes"][0] == "29 of 30 genes are predicted"
+    assert old in about["notes"][1]
 
 
 def test_a_folder_that_was_not_finetuned_cannot_predict(run_pretrain, screen, split, controls):

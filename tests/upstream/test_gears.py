@@ -13,8 +13,14 @@ import pytest
 import scipy.sparse as sp
 import scipy.stats
 
-from scripts import build_cell_graphs, convert_to_gears, simulate_screen, split_perturbations
-from vcpipe.data.pairing import pair_controls
+from scripts import (
+    build_cell_graphs,
+    convert_to_gears,
+    pair_controls,
+    simulate_screen,
+    split_perturbations,
+)
+from vcpipe.data.pairing import NOBODY, read_pairs
 from vcpipe.data.screen import Screen, open_screen
 
 PROJECT = Path(__file__).parents[2]
@@ -54,12 +60,14 @@ def folder(tmp_path_factory) -> Path:
         split_perturbations.main(
             [
                 *(f"--cells={cells}", f"--table={folder}/{seed}.tsv"),
-                *(f"--controls={folder}/controls{seed}.tsv", f"--pickle={folder / split}.pkl"),
-                *(f"--subgroup={folder / split}_subgroup.pkl", f"seed={seed}"),
+                *(f"--pickle={folder / split}.pkl", f"--subgroup={folder / split}_subgroup.pkl"),
+                f"seed={seed}",
             ]
         )
+    pairs = f"--pairs={folder}/pairs.npz"
+    pair_controls.main([f"--cells={cells}", f"--controls={folder}/controls.tsv", pairs, "seed=5"])
     build_cell_graphs.main(
-        [f"--cells={cells}", f"--out={folder}/tiny/data_pyg/cell_graphs.pkl", "seed=5"]
+        [f"--cells={cells}", pairs, f"--out={folder}/tiny/data_pyg/cell_graphs.pkl"]
     )
     # GO terms of the targets only: their programs, and one term that all of them share.
     programs = ad.read_h5ad(truth).var["program"].astype(str)
@@ -166,14 +174,15 @@ def test_loaders_hold_one_column_of_control_expression_a_cell(theirs):
         assert loader["y"] == [16, 100]
 
 
-def test_every_graph_holds_the_cell_and_the_control_that_we_paired(screen, theirs):
-    paired = pair_controls(screen, False, np.random.default_rng(5))
-    control_of = dict(zip(screen.cells, screen.cells[paired], strict=True))
+def test_every_graph_holds_the_cell_and_the_control_that_we_paired(folder, screen, theirs):
+    control_row = read_pairs(folder / "pairs.npz", screen).control_row
+    shown = np.flatnonzero(control_row != NOBODY)
+    control_of = dict(zip(screen.cells[shown], screen.cells[control_row[shown]], strict=True))
     graphs = [graph for loader in theirs["graphs"].values() for graph in loader["cells"]]
     assert {graph["cell"]: graph["control"] for graph in graphs} == control_of
-    condition_of = dict(zip(screen.cells, screen.condition, strict=True))
+    condition_of = dict(zip(screen.cells[shown], screen.condition[shown], strict=True))
     assert {graph["cell"]: graph["pert"] for graph in graphs} == condition_of
-    assert len(graphs) == len(screen.cells)
+    assert len(graphs) == len(shown)
 
 
 def test_indices_in_a_graph_mean_the_same_genes_to_gears(screen, theirs):

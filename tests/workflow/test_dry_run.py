@@ -11,10 +11,13 @@ def test_each_profile_lists_the_whole_dag(fresh, profile):
     assert set(jobs) == {
         "simulate_screen",
         "convert_to_gears",
+        "pair_controls",
+        "check_dataset",
         "split_perturbations",
         "build_vocabulary",
         "prepare_cells",
         "pretrain",
+        "match_genes",
         "finetune_perturbation",
         "fit_baseline",
         "predict_perturbations",
@@ -43,7 +46,7 @@ def test_gpu_rules_ask_for_gpus_and_every_rule_for_memory_and_time(fresh):
             :1
         ]
     }
-    assert len(jobs) == 19
+    assert len(jobs) == 21
     for resources in jobs.values():
         assert "mem_mb=" in resources
         assert "runtime=" in resources

@@ -53,6 +53,14 @@ def test_the_summary_has_the_model_the_baselines_and_every_metric(results):
     assert (finite["value"] <= finite["ci_high"] + 1e-12).all()
 
 
+def test_the_report_says_how_many_genes_the_vocabulary_knows(results):
+    fates = pd.read_csv(results / "eval/gene_matches.tsv", sep="\t").set_index("fate")
+    assert set(fates["run"]) == {"tiny_model"}
+    assert fates.loc["exact", "number"] == fates.loc["matched", "number"] == 60
+    genes = pd.read_csv(results / "match_genes/tiny_model/genes.tsv", sep="\t")
+    assert (genes["gene"] == genes["token"]).all()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_gears_finds_its_files(results):
     folder = results / "convert_to_gears/tiny"
@@ -64,6 +72,8 @@ def test_gears_finds_its_files(results):
     with (folder / "data_pyg/cell_graphs.pkl").open("rb") as file:
         graphs = pickle.load(file)
     assert set(graphs) == set(screen.obs["condition"])
+    with np.load(results / "pair_controls/tiny/pairs.npz") as file:
+        assert sum(map(len, graphs.values())) == (file["control_row"] >= 0).sum() < len(screen)
     assert graphs["ctrl"][0].x.shape == (60, 1)
 
 
@@ -73,9 +83,7 @@ def test_no_cell_that_is_tested_on_was_trained_on(results):
     held_out = set(split.loc[split["set"] != "train", "condition"])
     assert held_out
     assert not held_out & set(trained["condition"])
-    controls = pd.read_csv(
-        results / "split_perturbations/tiny/simulation_1_0.75_controls.tsv", sep="\t"
-    )
+    controls = pd.read_csv(results / "pair_controls/tiny/controls.tsv", sep="\t")
     scoring = set(controls.loc[controls["use"] == "scoring", "cell"])
     assert not scoring & set(trained["cell"])
 
@@ -111,6 +119,15 @@ def test_the_report_is_written_without_complaints(finished):
     assert "System Message" not in text
     for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "models.svg"):
         assert name in text
+    for name in ("data_checks.tsv", "knockdown.svg", "batches.svg", "targets.tsv"):
+        assert name in text
+
+
+def test_the_checks_of_every_dataset_stand_in_one_table(results):
+    checks = pd.read_csv(results / "eval/data_checks.tsv", sep="\t").set_index("key")
+    assert set(checks["dataset"]) == {"tiny"}
+    assert checks.loc["num_cells", "value"] == "400"
+    assert checks.loc["perturbations.target_not_measured", "flag"] == "ok"
 
 
 def wait_for(found, seconds: float = 120) -> None:

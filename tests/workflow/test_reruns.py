@@ -93,6 +93,8 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
     ("assignment", "jobs"),
     [
         ("eval.summary.seed=5", {"summarise": 1}),
+        ("checks.min_cells=20", {"check_dataset": 1, "summarise": 1}),
+        ("datasets.tiny.effect=none", {"check_dataset": 1, "summarise": 1}),
         ("finetune.tiny_model.optimizer.lr=5e-5", AFTER_FINETUNING),
         (
             "eval.baselines.ridge_pca.penalty=0.2",
@@ -103,8 +105,24 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
                 "summarise": 1,
             },
         ),
+        (
+            "finetune.tiny_model.perturbation.gene_aliases=false",
+            {"match_genes": 1, **AFTER_FINETUNING},
+        ),
         ("pretrain.tiny_masked.training.seed=7", {"pretrain": 1, **AFTER_FINETUNING}),
-        ("gears.cell_graphs.seed=3", {}),
+        (
+            "gears.pairing.seed=3",
+            {
+                "pair_controls": 1,
+                "prepare_cells": 1,
+                "pretrain": 1,
+                "finetune_perturbation": 1,
+                "fit_baseline": 3,
+                "predict_perturbations": 4,
+                "score_perturbations": 4,
+                "summarise": 1,
+            },
+        ),
     ],
 )
 def test_a_changed_setting_reruns_only_what_reads_it(finished, assignment, jobs):

@@ -8,9 +8,12 @@ import pytest
 from scripts import (
     build_cell_graphs,
     build_vocabulary,
+    check_dataset,
     convert_to_gears,
     finetune_perturbation,
     fit_baseline,
+    match_genes,
+    pair_controls,
     predict_perturbations,
     prepare_cells,
     pretrain,
@@ -31,7 +34,7 @@ BY_RULES = {
     *(("Corpus", name) for name in ("datasets", "split")),
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
     ("Pretrain", "corpus"),
-    *(("Dataset", name) for name in ("path", "download", "simulate")),
+    *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
     # Read only where a perturbation is small: tests/data/test_conditions.py.
     ("Dataset", "small_perturbations"),
     # Read only where a cell type has an underscore: tests/data/test_conditions.py.
@@ -74,6 +77,7 @@ class Chain:
         self.screen = folder / "screen.h5ad"
         self.cells = folder / "perturb_processed.h5ad"
         self.split, self.controls = folder / "split.tsv", folder / "controls.tsv"
+        self.pairs = folder / "pairs.npz"
 
     def step(self, main, config: Section | None, **options) -> None:
         arguments = []
@@ -87,7 +91,6 @@ class Chain:
             next(iter(self.pipeline.splits.values())),
             cells=self.cells,
             table=self.split,
-            controls=self.controls,
             pickle=self.folder / "split.pkl",
             subgroup=self.folder / "subgroup.pkl",
         )
@@ -116,10 +119,24 @@ class Chain:
             report=folder / "conversion.json",
         )
         self.step(
+            pair_controls.main,
+            pipeline.gears.pairing,
+            cells=self.cells,
+            controls=self.controls,
+            pairs=self.pairs,
+        )
+        self.step(
             build_cell_graphs.main,
             pipeline.gears.cell_graphs,
             cells=self.cells,
+            pairs=self.pairs,
             out=folder / "cell_graphs.pkl",
+        )
+        self.step(
+            check_dataset.main,
+            check_dataset.Checked(effect=dataset.effect, thresholds=pipeline.checks),
+            cells=self.cells,
+            out=folder / "checks",
         )
         self.split_perturbations()
         corpus = pipeline.preprocess["tiny"]
@@ -150,10 +167,20 @@ class Chain:
             finetune_perturbation.main,
             pipeline.finetune["tiny_model"],
             **held_out,
+            pairs=self.pairs,
             pretrained=folder / "pretrained",
             out=folder / "finetuned",
             metrics=folder / "finetune.csv",
             **training,
+        )
+        self.step(
+            match_genes.main,
+            pipeline.finetune["tiny_model"].perturbation.gene_matching(),
+            cells=self.cells,
+            vocabulary=folder / "vocab.json",
+            run="tiny_model",
+            out=folder / "genes_tiny_model.tsv",
+            summary=folder / "matches.tsv",
         )
         models = {"tiny_model": folder / "finetuned"}
         for name in type(pipeline.eval.baselines).model_fields:
@@ -186,11 +213,15 @@ class Chain:
             summarise.main,
             pipeline.eval.summary,
             scores=[folder / "scores" / name for name in models],
+            checks=folder / "checks",
+            checked=folder / "data_checks.tsv",
             out=folder / "summary.csv",
             verdicts=folder / "verdicts.tsv",
             table=folder / "summary.html",
             losses=folder / "loss_curves.svg",
             figures=folder / "figures",
+            matches=folder / "matches.tsv",
+            genes=folder / "gene_matches.tsv",
         )
 
 
@@ -209,6 +240,7 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     second = Chain(
         tmp_path / "second",
         {
+            "datasets": {"tiny": {"effect": "up"}},
             "splits": {"simulation_1_0.75": {"method": "custom", "path": str(table)}},
             "preprocess": {
                 "tiny": {"vocabulary": {"path": str(tmp_path / "first" / "vocab.json")}}

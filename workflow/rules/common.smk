@@ -9,6 +9,7 @@ from snakemake.settings.types import DeploymentMethod
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
+from vcpipe.config.checks import Checked
 from vcpipe.config.gears import Conversion
 from vcpipe.config.reading import check_files, read_pipeline, settings
 from vcpipe.errors import InputError
@@ -87,18 +88,15 @@ def screens(names):
     return [f"results/convert_to_gears/{name}/perturb_processed.h5ad" for name in names]
 
 
-def split_tables(names, split, suffix=""):
-    return [f"results/split_perturbations/{name}/{split}{suffix}.tsv" for name in names]
+def corpus_input(pattern):
+    """A path with each dataset and the split of a corpus; none where nothing is held out."""
 
-
-def corpus_input(kind):
-    """The split tables, or the tables of control cells, of a corpus that holds cells out."""
-
-    def tables(wildcards):
+    def paths(wildcards):
         corpus = PIPELINE.preprocess[wildcards.corpus]
-        return split_tables(corpus.datasets, corpus.split, kind) if corpus.split else []
+        names = corpus.datasets if corpus.split else []
+        return [pattern.format(dataset=name, split=corpus.split) for name in names]
 
-    return tables
+    return paths
 
 
 def finetune_input(pattern):
@@ -126,6 +124,21 @@ def pretrained_content(wildcards):
         return []
     files = ("best_model.pt", "args.json", "vocab.json")
     return [content_of(Path(name) / file) for file in files]
+
+
+def vocabulary_of_run(wildcards):
+    """The vocabulary of that folder; of our runs the file it is copied from, made long before."""
+    name = PIPELINE.finetune[wildcards.run].pretrained
+    if name in PIPELINE.pretrain:
+        return f"results/build_vocabulary/{PIPELINE.pretrain[name].corpus}/vocab.json"
+    return f"{name}/vocab.json"
+
+
+def aliases_of_run(wildcards):
+    """The content of the table of gene names, where a finetuning run uses it."""
+    if PIPELINE.finetune[wildcards.run].perturbation.gene_aliases:
+        return content_of(PROJECT / "resources/gene_aliases.tsv.gz")
+    return ""
 
 
 def model_of(wildcards):

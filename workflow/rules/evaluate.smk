@@ -2,7 +2,7 @@ rule fit_baseline:
     input:
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
-        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        controls="results/pair_controls/{dataset}/controls.tsv",
     output:
         "results/fit_baseline/{dataset}/{split}/{baseline}.npz",
     log:
@@ -22,7 +22,7 @@ rule predict_perturbations:
     input:
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
-        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        controls="results/pair_controls/{dataset}/controls.tsv",
         model=model_of,
     output:
         "results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
@@ -46,7 +46,7 @@ rule score_perturbations:
         predictions="results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
-        controls="results/split_perturbations/{dataset}/{split}_controls.tsv",
+        controls="results/pair_controls/{dataset}/controls.tsv",
     output:
         directory("results/score_perturbations/{dataset}/{split}/{model}"),
     log:
@@ -72,6 +72,11 @@ rule summarise:
             *(f"results/pretrain/{run}/metrics.csv" for run in PRETRAINED_HERE),
             *(f"results/finetune_perturbation/{run}/metrics.csv" for run in PIPELINE.finetune),
         ],
+        matches=[f"results/match_genes/{run}/summary.tsv" for run in PIPELINE.finetune],
+        checks=[
+            f"results/check_dataset/{dataset}"
+            for dataset in sorted({dataset for dataset, _, _ in scored_models()})
+        ],
     output:
         # The same names for every configuration: Snakemake judges a job by the history of its
         # outputs, and another configuration must not find a finished summary under new names.
@@ -93,6 +98,12 @@ rule summarise:
             labels={"what": "sortable table", "form": "html"},
             caption="../report/summary.rst",
         ),
+        checks=report(
+            "results/eval/data_checks.tsv",
+            category="Data",
+            labels={"dataset": "all", "what": "data checks", "form": "tsv"},
+            caption="../report/data_checks.rst",
+        ),
         losses=report(
             "results/eval/loss_curves.svg",
             category="Training",
@@ -106,6 +117,12 @@ rule summarise:
             labels={"dataset": "{dataset}", "split": "{split}", "figure": "{figure}"},
             caption="../report/figures.rst",
         ),
+        genes=report(
+            "results/eval/gene_matches.tsv",
+            category="Data",
+            labels={"what": "genes found in the vocabulary", "form": "tsv"},
+            caption="../report/genes.rst",
+        ),
     log:
         "results/logs/summarise/summary.log",
     conda:
@@ -115,5 +132,7 @@ rule summarise:
         code=code("summarise"),
     shell:
         "python -m scripts.summarise --scores {input.scores} --logs {input.logs}"
+        " --checks {input.checks} --checked {output.checks}"
         " --config {params.config:q} --out {output.summary} --verdicts {output.verdicts}"
-        " --table {output.table} --losses {output.losses} --figures {output.figures} > {log} 2>&1"
+        " --table {output.table} --losses {output.losses} --figures {output.figures}"
+        " --matches {input.matches} --genes {output.genes} > {log} 2>&1"

@@ -2,7 +2,8 @@ rule finetune_perturbation:
     input:
         cells=finetune_input("results/convert_to_gears/{dataset}/perturb_processed.h5ad"),
         split=finetune_input("results/split_perturbations/{dataset}/{split}.tsv"),
-        controls=finetune_input("results/split_perturbations/{dataset}/{split}_controls.tsv"),
+        controls=finetune_input("results/pair_controls/{dataset}/controls.tsv"),
+        pairs=finetune_input("results/pair_controls/{dataset}/pairs.npz"),
         pretrained=pretrained_folder,
     output:
         folder=directory("results/finetune_perturbation/{run}/checkpoint"),
@@ -18,10 +19,11 @@ rule finetune_perturbation:
     params:
         config=lambda wildcards: settings(PIPELINE.finetune[wildcards.run]),
         data=pretrained_content,
+        aliases=aliases_of_run,
         state="results/.checkpoints/finetune_perturbation/{run}",
         code=code("finetune_perturbation"),
     shell:
         "launch {resources.gpu} -m scripts.finetune_perturbation --devices {resources.gpu}"
         " --cells {input.cells} --split {input.split} --controls {input.controls}"
-        " --pretrained {input.pretrained:q} --config {params.config:q} --state {params.state}"
-        " --out {output.folder} --metrics {output.metrics} > {log} 2>&1"
+        " --pairs {input.pairs} --pretrained {input.pretrained:q} --config {params.config:q}"
+        " --state {params.state} --out {output.folder} --metrics {output.metrics} > {log} 2>&1"

@@ -21,8 +21,8 @@ rule prepare_cells:
     input:
         cells=lambda wildcards: screens(PIPELINE.preprocess[wildcards.corpus].datasets),
         vocabulary="results/build_vocabulary/{corpus}/vocab.json",
-        split=corpus_input(""),
-        controls=corpus_input("_controls"),
+        split=corpus_input("results/split_perturbations/{dataset}/{split}.tsv"),
+        controls=corpus_input("results/pair_controls/{dataset}/controls.tsv"),
     output:
         directory("results/prepare_cells/{corpus}"),
     log:

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from vcpipe.config.section import Section
 
+# What a perturbation does to the expression of its target.
+Effect = Literal["down", "up", "none"]
+
 
 class Simulation(Section):
     """A perturbation screen with known truth (simulate_screen)."""
@@ -188,6 +191,11 @@ class Dataset(Columns):
     path: str | None = Field(None, description="h5ad on this machine")
     download: Download | None = Field(None, description="h5ad to be fetched (fetch_dataset)")
     simulate: Simulation | None = Field(None, description="h5ad to be simulated (simulate_screen)")
+    effect: Effect = Field(
+        "down",
+        description="what check_dataset expects of a target's expression: down (CRISPRi), "
+        "up (CRISPRa), none (no judgement: drugs, knock-outs that leave the transcript)",
+    )
 
     def same_cells(self, other: "Dataset") -> bool:
         """Whether both come from the same place, whatever they are called."""

@@ -8,7 +8,17 @@ from vcpipe.config.section import Name, Section
 from vcpipe.config.training import Optimizer, Scheduler, Training
 
 
-class Perturbation(Section):
+class GeneMatching(Section):
+    """How a screen's genes find their token in a checkpoint's vocabulary."""
+
+    gene_aliases: bool = Field(
+        True,
+        description="match renamed genes too, by HGNC's previous symbols and Ensembl ids; "
+        "false: exact names only",
+    )
+
+
+class Perturbation(GeneMatching):
     """Control cell and perturbation in, perturbed cell out (scGPT's TransformerGenerator)."""
 
     max_seq_len: int = Field(1536, ge=8, description="genes per step, drawn anew for each batch")
@@ -16,18 +26,16 @@ class Perturbation(Section):
         True,
         description="always include the batch's perturbed genes (scGPT: by chance, 8.5 % on VCC)",
     )
-    redraw_controls: bool = Field(
-        True, description="a new control partner in each epoch (scGPT: one, for ever)"
-    )
-    within_batch: bool = Field(
-        False, description="control partners from the cell's own batch (scGPT: any)"
-    )
     min_gene_match: float = Field(
         0.5,
         gt=0,
         le=1,
         description="least share of genes that the checkpoint's vocabulary must hold",
     )
+
+    def gene_matching(self) -> GeneMatching:
+        """What match_genes reads of these settings."""
+        return GeneMatching(gene_aliases=self.gene_aliases)
 
 
 class Finetune(Section):

@@ -1,5 +1,7 @@
 """gears: how a screen becomes the files that GEARS and scGPT read."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from vcpipe.config.datasets import Columns
@@ -13,17 +15,28 @@ class Normalisation(Section):
     num_de_genes: int = Field(20, ge=1, description="genes in the top lists; GEARS expects 20")
 
 
-class CellGraphs(Section):
-    """data_pyg/cell_graphs.pkl: one control cell for each perturbed cell, drawn with a seed."""
+class Pairing(Section):
+    """One control cell for each perturbed cell; half of the controls is kept for scoring."""
 
-    seed: int = Field(0, ge=0, description="decides which control stands beside which cell")
-    within_batch: bool = Field(
-        False, description="draw the control from the cell's own batch (GEARS: any batch)"
+    seed: int = Field(
+        0, ge=0, description="decides the halves, and which control stands beside which cell"
     )
+    within: Literal["screen", "cell_type", "batch"] = Field(
+        "cell_type",
+        description=(
+            "the control is of the cell's own cell type; batch: and of its batch; "
+            "screen: any (as in GEARS)"
+        ),
+    )
+
+
+class CellGraphs(Section):
+    """data_pyg/cell_graphs.pkl: every perturbed cell beside its control."""
 
 
 class Gears(Section):
     normalisation: Normalisation = Field(Normalisation(), description="perturb_processed.h5ad")
+    pairing: Pairing = Field(Pairing(), description="controls: halves, and one for each cell")
     cell_graphs: CellGraphs = Field(CellGraphs(), description="data_pyg/cell_graphs.pkl")
 
 

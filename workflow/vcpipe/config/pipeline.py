@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from vcpipe.config.checks import Checks
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
 from vcpipe.config.finetune import Finetune
@@ -19,6 +20,7 @@ class Pipeline(Section):
     schema_version: Literal[1] = Field(1, description="version of this layout")
     datasets: dict[Name, Dataset] = Field({}, description="screens, by name")
     gears: Gears = Field(Gears(), description="conversion to GEARS's files")
+    checks: Checks = Field(Checks(), description="when check_dataset flags something")
     splits: dict[Name, Split] = Field({}, description="splits of perturbations, by name")
     preprocess: dict[Name, Corpus] = Field({}, description="corpora for pretraining, by name")
     pretrain: dict[Name, Pretrain] = Field({}, description="pretraining runs, by name")

@@ -22,7 +22,7 @@ READ_BY = {
 
 
 class Split(Section):
-    """Whole perturbations go to train, val or test; half of the controls is kept for scoring."""
+    """Whole perturbations go to train, val or test."""
 
     method: Literal[
         "simulation",

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vcpipe.data.csr_file import CsrFile
+from vcpipe.data.sparse_rows import NO_COUNT, OUTSIDE, UNORDERED, inspect
 from vcpipe.errors import InputError, listed
 
 # Float32 holds every integer up to here; UMI counts of one gene in one cell stay far below.
 LARGEST_COUNT = 2**24
-ENTRIES_PER_CHUNK = 2**23
+ENTRIES_PER_CHUNK = 2**21
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,24 @@ class Counts:
                     yield part, self._checked(block, part)
 
     def _checked(self, block: sp.csr_matrix, rows: np.ndarray) -> sp.csr_matrix:
-        if block.nnz and not 0 <= block.indices.min() <= block.indices.max() < len(self.genes):
+        if block.dtype not in (np.float32, np.float64):
+            block = block.astype(np.float64)
+        finding = self._inspected(block)
+        if finding == UNORDERED:
+            block.sum_duplicates()
+            block.eliminate_zeros()
+            finding = self._inspected(block)
+        if finding == OUTSIDE:
             raise InputError(
                 f"{self.path}: {self.element} has column indices outside its {len(self.genes)} "
                 "genes; the file is damaged. Write or download it again."
             )
-        block.sum_duplicates()
-        block.eliminate_zeros()
-        wrong = np.flatnonzero(~_is_count(block.data))
-        if len(wrong):
-            self._refuse(block, rows, wrong[0])
+        if finding == NO_COUNT:
+            self._refuse(block, rows, np.flatnonzero(~_is_count(block.data))[0])
         return block.astype(np.float32, copy=False)
+
+    def _inspected(self, block: sp.csr_matrix) -> int:
+        return inspect(block.indptr, block.indices, block.data, len(self.genes), LARGEST_COUNT)
 
     def _refuse(self, block: sp.csr_matrix, rows: np.ndarray, entry: int) -> None:
         row = np.searchsorted(block.indptr, entry, side="right") - 1
@@ -200,8 +209,9 @@ def _row_reader(element: h5py.Group | h5py.Dataset):
     """Something that gives rows for a slice; CSC has no rows on disk and is read whole."""
     if isinstance(element, h5py.Dataset):
         return element
-    matrix = ad.io.sparse_dataset(element)
-    return matrix.to_memory().tocsr() if matrix.format == "csc" else matrix
+    if element.attrs["encoding-type"] == "csr_matrix":
+        return CsrFile(element)
+    return ad.io.sparse_dataset(element).to_memory().tocsr()
 
 
 def _gene_names(var: pd.DataFrame, name: str, key: str | None) -> np.ndarray:

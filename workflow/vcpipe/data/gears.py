@@ -14,17 +14,24 @@ import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import xxhash
 
 from vcpipe.config.gears import Conversion
 from vcpipe.data.conditions import Labels, read_labels
 from vcpipe.data.counts import Counts, open_counts
 from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, ranking, welch_t_KG
 from vcpipe.data.screen import CONTROL
+from vcpipe.data.sparse_rows import log_rows
 from vcpipe.errors import InputError
-from vcpipe.files import writing
+from vcpipe.files import let_go, writing
 
-# Elements of one HDF5 chunk: 1 MiB of float32.
-HDF5_CHUNK = 2**18
+# Entries of one HDF5 chunk: 4 MiB of float32, and at a multiple of it in the file, so that the
+# system writes it in one piece.
+HDF5_CHUNK = 2**20
+HDF5_FILE = {"alignment_threshold": 4 * HDF5_CHUNK, "alignment_interval": 4 * HDF5_CHUNK}
+# Entries between two times that written values are given to the disk for good: 192 MiB of three
+# arrays.
+ENTRIES_IN_MEMORY = 2**24
 
 
 def convert(
@@ -41,7 +48,7 @@ def convert(
     obs, replaced_obs = converted_obs(counts, labels)
     var, replaced_var = converted_var(counts)
     groups = groups_of(obs)
-    with writing(out) as partial, h5py.File(partial, "w") as file:
+    with writing(out) as partial, h5py.File(partial, "w", **HDF5_FILE) as file:
         _write_skeleton(file, obs, var)
         sums, data_digest = _write_values(
             file, counts, labels, groups, config.normalisation.target_sum, chunk
@@ -62,9 +69,11 @@ def convert(
             "replaced_columns": [f"obs.{key}" for key in replaced_obs]
             + [f"var.{key}" for key in replaced_var],
         }
-        rankings = gears_rankings(sums, groups, counts.genes, config.normalisation.num_de_genes)
+        rankings = gears_rankings(
+            sums, groups, encoded(counts.genes), config.normalisation.num_de_genes
+        )
         for key, content in rankings.items():
-            ad.io.write_elem(file["uns"], key, content)
+            _write_by_name(file["uns"], key, content)
         ad.io.write_elem(file["uns"], "vcpipe", json.dumps(about, sort_keys=True))
     return about
 
@@ -160,25 +169,25 @@ def gears_rankings(
         order = ranking(t_KG[group])
         nonzero_G = detected_KG[groups.condition == groups.condition[group]].any(axis=0)
         kept_G = nonzero_G | ~in_control_G
-        made["rank_genes_groups_cov_all"][name] = genes[order].astype(object)
+        made["rank_genes_groups_cov_all"][name] = genes[order]
         made["non_zeros_gene_idx"][name] = np.flatnonzero(nonzero_G)
         made["non_dropout_gene_idx"][name] = np.flatnonzero(kept_G)
-        made["top_non_dropout_de_20"][name] = _first(genes, order, kept_G, num_de_genes)
-        made["top_non_zero_de_20"][name] = _first(genes, order, nonzero_G, num_de_genes)
+        made["top_non_dropout_de_20"][name] = genes[order[kept_G[order]][:num_de_genes]]
+        made["top_non_zero_de_20"][name] = genes[order[nonzero_G[order]][:num_de_genes]]
     return made
-
-
-def _first(genes: np.ndarray, order: np.ndarray, chosen_G: np.ndarray, number: int) -> np.ndarray:
-    return genes[order[chosen_G[order]][:number]].astype(object)
 
 
 def log_normalised(counts: sp.csr_matrix, target_sum: float) -> sp.csr_matrix:
     """log1p of counts scaled to target_sum a cell, in float64, kept as float32."""
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    scale = np.repeat(target_sum / totals, np.diff(counts.indptr))
-    # log(1 + x) in float64 rounds to the same float32 as log1p and takes half the time.
-    values = np.log(1 + counts.data * scale).astype(np.float32)
+    values = np.empty(len(counts.data), dtype=np.float32)
+    log_rows(counts.indptr, counts.data, target_sum, values)
     return sp.csr_matrix((values, counts.indices, counts.indptr), counts.shape)
+
+
+def encoded(names: np.ndarray) -> np.ndarray:
+    """Names as bytes of one length. HDF5 takes a second to write a million of any length."""
+    made = np.char.encode(names, "utf-8")
+    return made.astype(h5py.string_dtype("utf-8", made.dtype.itemsize))
 
 
 def index_dtype(num_entries: int) -> type:
@@ -196,6 +205,15 @@ def _write_skeleton(file: h5py.File, obs: pd.DataFrame, var: pd.DataFrame) -> No
         ad.io.write_elem(file, "var", var)
 
 
+def _write_by_name(uns: h5py.Group, key: str, content: dict[str, np.ndarray]) -> None:
+    """A dictionary of numbers or encoded names, as anndata lays it out."""
+    ad.io.write_elem(uns, key, {})
+    for name, values in content.items():
+        written = uns[key].create_dataset(name, data=values)
+        kind = "string-array" if values.dtype.kind == "S" else "array"
+        written.attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
+
+
 def _write_values(
     file: h5py.File,
     counts: Counts,
@@ -210,10 +228,11 @@ def _write_values(
     digest = Digest(counts, labels)
     matrix = _sparse_group(file, "X", shape)
     layer = _sparse_group(file, "layers/counts", shape)
-    indices = _growing(matrix, "indices", np.int32)
-    values, raw = (_growing(group, "data", np.float32) for group in (matrix, layer))
+    most_entries = int(np.prod(shape))
+    indices = _Growing(matrix, "indices", np.int32, most_entries)
+    values, raw = (_Growing(group, "data", np.float32, most_entries) for group in (matrix, layer))
     lengths = []
-    done = 0
+    done = waiting = 0
     for rows, block in counts.chunks(labels.kept, chunk):
         _refuse_empty_cells(block, counts, rows)
         normalised = log_normalised(block, target_sum)
@@ -223,10 +242,16 @@ def _write_values(
             (values, normalised.data),
             (raw, block.data),
         ):
-            _append(target, entries)
+            target.append(entries)
         lengths.append(np.diff(block.indptr))
         digest.add(block)
         done += len(rows)
+        waiting += block.nnz
+        if waiting > ENTRIES_IN_MEMORY:
+            let_go(file.id.get_vfd_handle())
+            waiting = 0
+    for array in (indices, values, raw):
+        array.close()
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
     matrix["indptr"] = starts.astype(index_dtype(starts[-1]))
     # Counts and values stand in the same places; two names of one array spare a quarter of the
@@ -244,16 +269,38 @@ def _sparse_group(file: h5py.File, name: str, shape: tuple[int, int]) -> h5py.Gr
     return group
 
 
-def _growing(group: h5py.Group, name: str, dtype: type) -> h5py.Dataset:
-    return group.create_dataset(
-        name, shape=(0,), maxshape=(None,), chunks=(HDF5_CHUNK,), dtype=dtype
-    )
+class _Growing:
+    """A one-dimensional array on disk that grows at its end, written a whole chunk at a time."""
 
+    def __init__(self, group: h5py.Group, name: str, dtype: type, most_entries: int):
+        chunk = min(HDF5_CHUNK, most_entries)
+        self.array = group.create_dataset(
+            name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype
+        )
+        self.waiting = np.empty(chunk, dtype=dtype)
+        self.num_waiting = 0
 
-def _append(target: h5py.Dataset, entries: np.ndarray) -> None:
-    start = len(target)
-    target.resize((start + len(entries),))
-    target[start:] = entries
+    def append(self, entries: np.ndarray) -> None:
+        while len(entries):
+            part = entries[: len(self.waiting) - self.num_waiting]
+            self.waiting[self.num_waiting : self.num_waiting + len(part)] = part
+            self.num_waiting += len(part)
+            entries = entries[len(part) :]
+            if self.num_waiting == len(self.waiting):
+                self._write()
+
+    def _write(self) -> None:
+        start = len(self.array)
+        self.array.resize((start + self.num_waiting,))
+        # Past HDF5's own buffers, which copy everything once more.
+        self.array.id.write_direct_chunk((start,), self.waiting)
+        self.num_waiting = 0
+
+    def close(self) -> None:
+        if self.num_waiting:
+            # The last chunk is whole on disk; what lies beyond the end is never read.
+            self.waiting[self.num_waiting :] = 0
+            self._write()
 
 
 def _refuse_empty_cells(block: sp.csr_matrix, counts: Counts, rows: np.ndarray) -> None:
@@ -267,13 +314,16 @@ def _refuse_empty_cells(block: sp.csr_matrix, counts: Counts, rows: np.ndarray) 
 
 
 class Digest:
-    """A hash of names, labels and counts that does not depend on layout or chunk size."""
+    """A hash of names, labels and counts that does not depend on layout or chunk size.
+
+    It tells data apart and guards nothing, so the counts, gigabytes of them, go through a fast one.
+    """
 
     def __init__(self, counts: Counts, labels: Labels):
         self.names = hashlib.sha256("\n".join(counts.genes).encode())
         for column in (counts.cells, labels.condition, labels.cell_type, labels.batch):
             self.names.update(("\n\n" + "\n".join(column[labels.kept])).encode())
-        self.parts = [hashlib.sha256() for _ in range(3)]
+        self.parts = [xxhash.xxh3_128() for _ in range(3)]
 
     def add(self, block: sp.csr_matrix) -> None:
         arrays = (np.diff(block.indptr), block.indices, block.data)

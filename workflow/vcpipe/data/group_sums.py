@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from vcpipe.data.sparse_rows import add_rows
+
 
 @dataclass(frozen=True)
 class GroupSums:
@@ -34,15 +36,17 @@ def empty_sums(num_groups: int, num_genes: int) -> GroupSums:
 
 def add_cells(total: GroupSums, values_CG: sp.csr_matrix, group_C: np.ndarray) -> None:
     """Add cells to their groups; nothing is densified but the sums themselves."""
-    num_groups, num_genes = total.sums_KG.shape
-    total.num_cells_K[:] += np.bincount(group_C, minlength=num_groups)
-    place = np.repeat(group_C * np.int64(num_genes), np.diff(values_CG.indptr)) + values_CG.indices
-    values = values_CG.data.astype(np.float64)
-    # np.add.at adds cell after cell: the sums do not depend on where chunks begin, to the last
-    # bit, and a sparse product takes five times as long.
-    np.add.at(total.sums_KG.reshape(-1), place, values)
-    np.add.at(total.squares_KG.reshape(-1), place, values * values)
-    np.add.at(total.nonzero_KG.reshape(-1), place[values != 0], 1)
+    total.num_cells_K[:] += np.bincount(group_C, minlength=len(total.num_cells_K))
+    # Cell after cell: the sums do not depend on where chunks begin, to the last bit.
+    add_rows(
+        values_CG.indptr,
+        values_CG.indices,
+        values_CG.data,
+        group_C,
+        total.sums_KG,
+        total.squares_KG,
+        total.nonzero_KG,
+    )
 
 
 def variance_KG(total: GroupSums) -> np.ndarray:

@@ -6,17 +6,16 @@ import numpy as np
 
 from vcpipe.data.order import generator_of
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import SplitTable, control_rows, rows_of, training_rows
+from vcpipe.data.splits import SplitTable, rows_of, training_rows
 
 
 def model_rows(
     screen: Screen, split: SplitTable, controls: dict[str, str]
 ) -> dict[str, np.ndarray]:
-    """Rows to train on, to validate on, and the control cells that stand beside both."""
+    """Rows to train on and to validate on."""
     return {
         "train": training_rows(screen, split, controls),
         "val": rows_of(screen, split.conditions("val")),
-        "controls": control_rows(screen, controls, "model"),
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from vcpipe.config.finetune import Perturbation
-from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
+from vcpipe.data.screen import Screen, perturbed_genes
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError, listed
 
@@ -38,26 +38,28 @@ class KnownGenes:
         return [self.position[gene] for gene in perturbed_genes(condition)]
 
 
-def known_genes(screen: Screen, vocabulary: Vocabulary) -> KnownGenes:
-    ids = vocabulary.encode(screen.genes)
+def known_genes(
+    screen: Screen, vocabulary: Vocabulary, renamed: dict[str, str] | None = None
+) -> KnownGenes:
+    """`renamed` gives the token of each gene that the vocabulary knows by another name."""
+    ids = vocabulary.encode((renamed or {}).get(gene, gene) for gene in screen.genes)
     columns = np.flatnonzero(ids >= 0)
     names = screen.genes[columns]
     return KnownGenes(columns, ids[columns], {name: i for i, name in enumerate(names)})
 
 
 class PerturbationBatches:
-    """Batches over some cells of a screen; control partners come from given control cells."""
+    """Batches over some cells of a screen, each beside the control that it is paired with."""
 
     def __init__(
         self,
         screen: Screen,
         known: KnownGenes,
         cells: np.ndarray,
-        controls: np.ndarray,
+        control_row: np.ndarray,
         config: Perturbation,
-        seed: int,
     ):
-        self.known, self.config, self.seed = known, config, seed
+        self.known, self.config = known, config
         usable = {condition: known.flags(condition) for condition in np.unique(screen.condition)}
         keep = np.array([usable[condition] for condition in screen.condition[cells]], dtype=bool)
         self.unusable = sorted(set(screen.condition[cells][~keep]))
@@ -68,31 +70,18 @@ class PerturbationBatches:
                 f"{listed(self.unusable)}. Check the gene names of {screen.path}."
             )
         self.condition = screen.condition[self.cells]
-        self.values = known.of(screen.values(self.cells))
-        self.control_values = known.of(screen.values(controls))
-        self.partners = self._partners(screen, controls)
+        # Cells and their controls are read once each, though many cells share a control.
+        pairs = np.stack([self.cells, control_row[self.cells]])
+        assert (pairs >= 0).all()
+        rows, places = np.unique(pairs, return_inverse=True)
+        self.values = known.of(screen.values(rows))
+        self.own, self.control = places.reshape(pairs.shape)  # rows of values
 
     def __len__(self) -> int:
         return len(self.cells)
 
-    def _partners(self, screen: Screen, controls: np.ndarray) -> list[np.ndarray]:
-        """For each cell the control rows that may stand beside it."""
-        everyone = np.arange(len(controls))
-        if not self.config.within_batch:
-            return [everyone] * len(self.cells)
-        batches = screen.batch[self.cells]
-        of_batch = {b: np.flatnonzero(screen.batch[controls] == b) for b in np.unique(batches)}
-        lonely = [batch for batch, rows in of_batch.items() if not len(rows)]
-        if lonely:
-            raise InputError(
-                f"Batch {listed(lonely)} of {screen.path} has no control cells for models; "
-                "expected some in every batch, or finetune.<run>.perturbation.within_batch: false."
-            )
-        return [of_batch[batch] for batch in batches]
-
     def batch(self, positions: np.ndarray, generator: np.random.Generator) -> dict:
         """Arrays genes [T] and control, perturbed, flags [B, T]; all cells share their genes."""
-        controls = self._controls(positions, generator)
         targets = [self.known.targets(condition) for condition in self.condition[positions]]
         chosen = self._genes(targets, generator)
         place = {column: i for i, column in enumerate(chosen)}
@@ -101,26 +90,10 @@ class PerturbationBatches:
             flags_BT[row, [place[column] for column in columns if column in place]] = 1
         return {
             "genes": self.known.token_ids[chosen].astype(np.int64),
-            "control": controls[:, chosen].toarray(),
-            "perturbed": self.values[positions][:, chosen].toarray(),
+            "control": self.values[self.control[positions]][:, chosen].toarray(),
+            "perturbed": self.values[self.own[positions]][:, chosen].toarray(),
             "flags": flags_BT,
         }
-
-    def _controls(self, positions: np.ndarray, generator: np.random.Generator) -> sp.csr_matrix:
-        """A control for each cell; a control cell stands beside itself, as in GEARS."""
-        partner = np.zeros(len(positions), dtype=np.int64)
-        for row, position in enumerate(positions):
-            source = generator
-            if not self.config.redraw_controls:
-                source = np.random.default_rng((self.seed, self.cells[position]))
-            partner[row] = source.choice(self.partners[position])
-        drawn = self.control_values[partner]
-        own = np.flatnonzero(self.condition[positions] == CONTROL)
-        if len(own):
-            drawn = drawn.tolil()
-            drawn[own] = self.values[positions[own]]
-            drawn = drawn.tocsr()
-        return drawn
 
     def _genes(self, targets: list[list[int]], generator: np.random.Generator) -> np.ndarray:
         num_genes = len(self.known.columns)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vcpipe.data.gene_names import gene_ids_of
 from vcpipe.errors import InputError
 from vcpipe.files import existing
 
@@ -28,6 +29,7 @@ class Screen:
     batch: np.ndarray  # str
     cell_type: np.ndarray  # str
     about: dict  # data_digest and settings of the conversion
+    gene_ids: np.ndarray | None = None  # str, Ensembl ids where var has them
 
     @property
     def name(self) -> str:
@@ -100,4 +102,5 @@ def open_screen(path: Path) -> Screen:
         batch=obs["batch"].to_numpy(dtype=str),
         cell_type=obs["cell_type"].to_numpy(dtype=str),
         about=about,
+        gene_ids=gene_ids_of(var),
     )

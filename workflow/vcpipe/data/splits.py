@@ -170,7 +170,7 @@ def control_rows(screen: Screen, controls: dict[str, str], use: str) -> np.ndarr
     if set(screen.cells[rows]) != set(controls):
         raise InputError(
             f"The table of controls names {len(controls)} cells, which are not the {len(rows)} "
-            f"control cells of {screen.path}; rerun split_perturbations."
+            f"control cells of {screen.path}; rerun pair_controls."
         )
     return rows[[controls[cell] == use for cell in screen.cells[rows]]]
 
@@ -232,7 +232,7 @@ def write_controls(path: Path, controls: dict[str, str]) -> None:
 
 def read_controls(path: Path) -> dict[str, str]:
     """Read cell -> model or scoring."""
-    table = _read_tsv(path, ["cell", "use"], "the controls that split_perturbations writes")
+    table = _read_tsv(path, ["cell", "use"], "the controls that pair_controls writes")
     return dict(zip(table["cell"], table["use"], strict=True))
 
 

@@ -48,6 +48,13 @@ def check_special_tokens(tokens: Iterable[str], where: str) -> None:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
+    """Read scGPT's vocab.json with the special tokens that models need."""
+    ids = read_token_ids(path)
+    check_special_tokens(ids, str(path))
+    return Vocabulary(ids)
+
+
+def read_token_ids(path: Path) -> dict[str, int]:
     """Read scGPT's vocab.json: {"A1BG": 0, ...}, each id once, from 0 upwards."""
     ids = read_json(path, "a vocabulary: {gene: id}")
     if not isinstance(ids, dict) or not all(type(value) is int for value in ids.values()):
@@ -57,22 +64,16 @@ def read_vocabulary(path: Path) -> Vocabulary:
             f"{path} has {len(ids)} tokens whose ids are not 0..{len(ids) - 1}, each once; "
             "expected the vocab.json that belongs to the checkpoint."
         )
-    check_special_tokens(ids, str(path))
-    return Vocabulary(ids)
+    return ids
 
 
-def matched_share(vocabulary: Vocabulary, genes: Iterable[str]) -> float:
-    return float(np.mean(vocabulary.encode(genes) >= 0))
-
-
-def check_match(vocabulary: Vocabulary, genes: Iterable[str], least: float, what: str) -> None:
+def check_match(genes: Iterable[str], token_ids: np.ndarray, least: float, what: str) -> None:
     """Refuse a vocabulary that knows too few genes; training on the rest would be a guess."""
-    genes = list(genes)
-    share = matched_share(vocabulary, genes)
+    share = float(np.mean(token_ids >= 0))
     if share < least:
-        unknown = [gene for gene in genes if gene not in vocabulary.ids]
+        unknown = [gene for gene, number in zip(genes, token_ids, strict=True) if number < 0]
         raise InputError(
-            f"{what} knows {share:.1%} of {len(genes)} genes; expected at least {least:.0%} "
+            f"{what} knows {share:.1%} of {len(token_ids)} genes; expected at least {least:.0%} "
             f"(min_gene_match). It lacks {listed(unknown)}. "
             "Are gene names symbols of the same species?"
         )

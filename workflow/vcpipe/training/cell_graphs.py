@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vcpipe.data.pairing import NOBODY
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
 from vcpipe.files import writing
 
@@ -30,14 +31,17 @@ PROTOCOL = 3
 
 
 def write_cell_graphs(path: Path, screen: Screen, paired: np.ndarray) -> dict[str, int]:
-    """Write every cell beside its paired control; return the number of graphs of each condition."""
+    """Write every cell beside its paired control; return the number of graphs of each condition.
+
+    Cells that are paired with nobody, the controls kept for scoring, are left out.
+    """
     de_idx = top_de_idx(screen)
     pert_idx = pert_indices(screen)
     written = {}
     with writing(path) as partial, partial.open("wb") as file:
         file.write(pickle.PROTO + bytes([PROTOCOL]) + pickle.EMPTY_DICT)
         for condition in pd.unique(screen.condition).tolist():
-            rows = np.flatnonzero(screen.condition == condition)
+            rows = np.flatnonzero((screen.condition == condition) & (paired != NOBODY))
             file.write(_part(condition) + pickle.EMPTY_LIST)
             for x_G, y_G in _pairs(screen, rows, paired[rows]):
                 graph = cell_graph(x_G, y_G, condition, pert_idx[condition], de_idx[condition])

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 
 from vcpipe.config.finetune import Finetune
+from vcpipe.data.gene_names import match_genes, read_aliases, renamed_genes
 from vcpipe.data.model_cells import model_rows
+from vcpipe.data.pairing import Pairs, check_same_controls
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
 from vcpipe.data.splits import UNUSED, SplitTable, split_digest
@@ -27,6 +29,7 @@ def finetune(
     screen: Screen,
     split: SplitTable,
     controls: dict[str, str],
+    pairs: Pairs,
     base: ModelFolder,
     config: Finetune,
     code: str,
@@ -38,9 +41,14 @@ def finetune(
     """Finetune a folder's encoder on the split's training perturbations."""
     settings, vocabulary = config.perturbation, base.vocabulary
     check_unseen(base, screen, split)
+    check_same_controls(pairs, screen, controls)
     rows = model_rows(screen, split, controls)
-    check_match(vocabulary, screen.genes, settings.min_gene_match, f"The vocabulary of {base.path}")
-    known = known_genes(screen, vocabulary)
+    aliases = read_aliases() if settings.gene_aliases else None
+    matches = match_genes(screen.genes, screen.gene_ids, vocabulary.ids, aliases)
+    token_ids, what = matches["token_id"].to_numpy(), f"The vocabulary of {base.path}"
+    check_match(screen.genes, token_ids, settings.min_gene_match, what)
+    renamed = renamed_genes(matches)
+    known = known_genes(screen, vocabulary, renamed)
     size = base.model.model_copy(update={"dropout": config.dropout})
     torch.manual_seed(config.training.seed)
     model = TransformerGenerator(size, len(vocabulary), vocabulary.ids[PAD])
@@ -49,7 +57,10 @@ def finetune(
         # The digest is of counts; the same counts on another scale are another run.
         "target_sum": screen.target_sum,
         "split_digest": split_digest(split, controls),
+        "pairs_digest": pairs.digest,
         "pretrained_digest": base.digest,
+        # Prediction gives every gene the token it was trained with, whatever table ships by then.
+        "renamed_genes": renamed,
     }
     run = Run(config, data, code, state, process)
     loaded = []
@@ -58,12 +69,7 @@ def finetune(
         count = sum(model.state_dict()[name].numel() for name in loaded)
         run.say(f"loaded {len(loaded)} tensors, {count:,} weights from {base.path}")
     make = partial(
-        PerturbationBatches,
-        screen,
-        known,
-        controls=rows["controls"],
-        config=settings,
-        seed=config.training.seed,
+        PerturbationBatches, screen, known, control_row=pairs.control_row, config=settings
     )
     cells = make(cells=rows["train"])
     held_out = make(cells=rows["val"]) if len(rows["val"]) else None
@@ -73,6 +79,10 @@ def finetune(
             "expected train_loss, or a split with val."
         )
     run.say(f"{len(cells)} cells of {len(known.columns)} genes, {num_weights(model)} weights")
+    if renamed:
+        run.say(f"{len(renamed)} genes have the token of another of their names")
+    for row in matches[matches["note"] != ""].itertuples():
+        run.say(f"left out, {row.fate}: {row.gene}, {row.note}")
     if cells.unusable:
         run.say(f"left out, the model does not know their genes: {listed(cells.unusable)}")
     args = {"max_seq_len": settings.max_seq_len, "loaded": loaded}

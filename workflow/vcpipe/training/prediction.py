@@ -38,7 +38,7 @@ def predictions(
         )
     check_same_split(path, folder.about["split_digest"], split, controls)
     check_same_screen(path, folder.about, screen)
-    known = known_genes(screen, folder.vocabulary)
+    known = known_genes(screen, folder.vocabulary, folder.about.get("renamed_genes"))
     conditions = list(evaluated_conditions(split))
     rows = control_rows(screen, controls, "model")
     unflagged = [condition for condition in conditions if not known.flags(condition)]

@@ -1,0 +1,1 @@
+"""Our speed and memory beside the peers', who run for real on the same data: make bench."""
