@@ -5,14 +5,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all upstream-test check-demo lint docs envs clean
+.PHONY: demo test test-all upstream-test upstream-test-gears check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html"
 	@echo "make test   the test suite (make test-all: the slow ones too)"
-	@echo "make upstream-test  our files in the real cell-gears (1.7 GB, into .venvs/gears)"
+	@echo "make upstream-test  our files in the real cell-gears and scgpt (9 GB, into .venvs/);"
+	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
 	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
 	@echo "make envs   envs/*.yaml, pinned as in requirements.lock"
@@ -37,6 +38,9 @@ endef
 .venvs/gears/installed.lock: tests/upstream/gears.txt
 	$(install)
 
+.venvs/scgpt/installed.lock: tests/upstream/scgpt.txt
+	$(install)
+
 # On a terminal with a progress bar; into a file or a pipe Snakemake's own log says more.
 demo: .venv/installed.lock
 	@bar=; if [ -t 1 ]; then bar="--logger rich"; fi; set -x; \
@@ -56,9 +60,15 @@ test: .venv/installed.lock
 test-all: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not gpu and not slurm and not upstream"
 
-# Our files against the real cell-gears, which needs older packages than ours and so its own Python.
-upstream-test: .venv/installed.lock .venvs/gears/installed.lock
-	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python pytest -m upstream tests/upstream
+# Our files against the real packages, which need older ones than ours and so their own Pythons.
+upstream-test: .venv/installed.lock .venvs/gears/installed.lock .venvs/scgpt/installed.lock
+	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python SCGPT_PYTHON=.venvs/scgpt/bin/python \
+	  pytest -m upstream tests/upstream
+
+# Without scgpt, whose torch 2.3.1 comes with CUDA: 6.5 GB.
+upstream-test-gears: .venv/installed.lock .venvs/gears/installed.lock
+	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python \
+	  pytest -m upstream tests/upstream/test_gears.py
 
 # What a finished demo must hold; .ci/run calls it after make demo.
 check-demo: .venv/installed.lock

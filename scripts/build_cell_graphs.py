@@ -1,12 +1,16 @@
 """Write the cell graphs that GEARS trains on: every perturbed cell beside its control cell.
 
 The pairs are those that pair_controls has stored (GEARS draws its own, without a seed); controls
-kept for scoring are left out. The file is a pickle in the layout of cell-gears 0.1.2: condition ->
-list of torch_geometric Data with x (control, [genes, 1]), y (perturbed cell, [1, genes]), pert,
-pert_idx, de_idx; control cells have x = y. It holds two dense rows a cell: 145 kB at 18,080 genes.
+kept for scoring are left out, or stand beside themselves as in GEARS (include_scoring_controls).
+The file is a pickle: condition -> list of torch_geometric Data with x (control), y (perturbed cell,
+[1, genes]), pert and de_idx; control cells have x = y. By layout, x is
 
-pert_idx counts the screen's perturbed genes in sorted order. GEARS counts the genes of the
-gene2go_all.pkl that it is given: train it with one that holds the perturbed genes and no others.
+  0.1.2  [genes, 1], and pert_idx numbers the perturbed genes; 145 kB a cell at 18,080 genes
+  0.0.2  [genes, 2]: expression and 1 for a perturbed gene, as scGPT's tutorial reads; 217 kB
+
+pert_idx counts, in sorted order, the measured and perturbed genes of gene2go, as GEARS does with
+that gene2go_all.pkl and default_pert_graph=False. Without gene2go it counts the perturbed genes:
+train GEARS then with a gene2go_all.pkl that holds these and no others.
 
   python -m scripts.build_cell_graphs \\
       --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
@@ -27,13 +31,15 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--out", type=Path, required=True, help="cell_graphs.pkl to write")
     args = parse(made, argv)
 
+    from vcpipe.data.gene_ontology import read_go_genes
     from vcpipe.data.pairing import read_pairs
     from vcpipe.data.screen import open_screen
     from vcpipe.training.cell_graphs import write_cell_graphs
 
     screen = open_screen(args.cells)
     paired = read_pairs(args.pairs, screen).control_row
-    written = write_cell_graphs(args.out, screen, paired)
+    go_genes = read_go_genes(Path(args.config.gene2go)) if args.config.gene2go else None
+    written = write_cell_graphs(args.out, screen, paired, args.config, go_genes)
     print(f"{sum(written.values())} graphs of {len(written)} conditions -> {args.out}")
 
 

@@ -2,7 +2,9 @@
 
 Baselines: no_change (a perturbed cell is a control cell), train_mean (the mean training profile),
 ridge_pca (ridge regression on principal components of genes). They see the train set and the
-model's half of the controls, nothing else. The result is a .npz of arrays, without pickle.
+model's half of the controls, nothing else. Where contexts are held out, effects are measured in the
+train contexts, against the controls of the cell's own cell type there, and added to the models'
+controls of the test contexts. The result is a .npz of arrays, without pickle.
 
 Example:
   python -m scripts.fit_baseline --cells results/convert_to_gears/vcc/perturb_processed.h5ad \\

@@ -8,7 +8,8 @@
         --out results/prepare_cells/demo n_bins=51
 
 With --split and --controls (one of each per screen) only training perturbations and the models'
-half of the controls enter: cells kept for val, test and scoring are never pretrained on.
+half of the controls enter: cells kept for val, test and scoring are never pretrained on, and of
+held-out contexts no cell at all.
 """
 
 from pathlib import Path

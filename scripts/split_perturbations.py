@@ -2,13 +2,21 @@
 
 Whole perturbations go to one set. Methods: simulation (GEARS's split by target gene),
 simulation_single, single, no_test, combo_seen0, combo_seen1, combo_seen2 (GEARS's too: the same
-lists for the same seed), no_split (all in train), k_fold (over target genes), custom (a TSV with
-columns condition and set). GEARS leaves combinations of genes of two sets out of all sets in single
-and combo_seen0: their set is unused. Control cells are halved by pair_controls. Writes
+lists for the same seed), no_split (all in train), k_fold (over target genes), published (lists of
+target genes), custom (a TSV with columns condition and set). GEARS leaves combinations of genes of
+two sets out of all sets in single and combo_seen0: their set is unused. Control cells are halved by
+pair_controls.
 
-  --table     condition, set, subgroup (unseen_single, combo_seen0, ..., train, control,
-              unused), num_cells
-  --pickle    the dictionary that GEARS reads: train, val, test -> conditions, ctrl in train
+held_out_context splits by cell type or batch instead: perturbed cells of test_contexts are test, so
+a perturbation may be in train, elsewhere, and in test. Training sees no cell of a held-out context,
+not even its controls; prediction starts from the models' half of these, and scores compare with the
+other half. Writes
+
+  --table     condition, set, subgroup (unseen_single, combo_seen0, unseen_context, ..., train,
+              control, unused), num_cells; of held_out_context a row for each condition in each
+              context, which stands in a column cell_type or batch
+  --pickle    the dictionary that GEARS reads: train, val, test -> conditions, ctrl in train;
+              conditions with cells in two sets, which it cannot express, are in none
   --subgroup  test_subgroup and val_subgroup as GEARS pickles them; empty for other methods
 
   python -m scripts.split_perturbations \\
@@ -52,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         f"{len(split.conditions(name))} {name}" for name in (*splits.SETS, splits.UNUSED)
     )
     print(f"{args.config.method}: {sizes} -> {args.table}")
+    for remark in splits.remarks(args.config, split):
+        print(remark)
 
 
 if __name__ == "__main__":

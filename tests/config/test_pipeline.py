@@ -1,6 +1,6 @@
 import pytest
 
-from vcpipe.config.gears import Conversion
+from vcpipe.config.datasets import Columns
 from vcpipe.config.reading import read_pipeline, read_section, settings
 from vcpipe.errors import InputError
 
@@ -51,6 +51,33 @@ def test_a_split_without_val_cannot_be_monitored(values):
 
 
 @pytest.mark.parametrize(
+    "split",
+    [
+        {"method": "held_out_context", "context_key": "cell_type", "test_contexts": ["A"]},
+        {"method": "published", "test_list": "x.csv"},
+    ],
+)
+def test_val_contexts_and_val_lists_may_be_left_out_only_where_val_is_not_monitored(values, split):
+    values["splits"]["s"] = split
+    assert "splits.s keeps no perturbation for val; expected train_loss" in wrong(values)
+    values["finetune"]["f"]["training"] = {"early_stopping": {"monitor": "train_loss"}}
+    read_pipeline(values=values)
+
+
+def test_pairs_may_not_bring_controls_of_held_out_batches_into_training(values):
+    values["splits"]["s"] = {
+        "method": "held_out_context",
+        "context_key": "batch",
+        "test_contexts": ["b1"],
+        "val_contexts": ["b2"],
+    }
+    text = wrong(values)
+    assert "gears.pairing.within is 'cell_type'; expected 'batch'" in text
+    values["gears"] = {"pairing": {"within": "batch"}}
+    read_pipeline(values=values)
+
+
+@pytest.mark.parametrize(
     ("source", "shown"),
     [({}, "no source"), ({"path": "x", "simulate": {}}, "path and simulate")],
 )
@@ -64,6 +91,14 @@ def test_a_dataset_has_exactly_one_source(values, source, shown):
 def test_a_cell_type_with_an_underscore_is_refused_with_a_way_out(values):
     values["datasets"]["d"]["cell_type"] = "H1_ESC"
     assert "use 'H1-ESC'" in wrong(values)
+
+
+def test_a_column_of_cell_types_survives_the_way_to_the_conversion(values):
+    values["datasets"]["d"]["cell_type_key"] = "kind"
+    columns = read_pipeline(values=values)[0].datasets["d"].columns()
+    assert read_section(Columns, settings(columns)).cell_type_key == "kind"
+    values["datasets"]["d"]["cell_type"] = "H1"
+    assert "set cell_type_key or cell_type, not both" in wrong(values)
 
 
 def test_a_run_may_not_have_the_name_of_a_baseline(values):
@@ -91,12 +126,3 @@ def test_a_name_that_is_no_file_name_is_refused(values, name):
 def test_labels_and_patterns_that_mean_nothing_are_refused(values, key, value, message):
     values["datasets"]["d"] |= {"control_label": "NT", key: value}
     assert message in wrong(values)
-
-
-def test_a_column_of_cell_types_reaches_the_conversion(values):
-    values["datasets"]["d"]["cell_type_key"] = "kind"
-    columns = read_pipeline(values=values)[0].datasets["d"].columns()
-    handed_on = read_section(Conversion, settings(Conversion(dataset=columns)))
-    assert handed_on.dataset.cell_type_key == "kind"
-    values["datasets"]["d"]["cell_type"] = "H1"
-    assert "set cell_type_key or cell_type, not both" in wrong(values)

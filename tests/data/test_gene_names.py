@@ -1,6 +1,5 @@
 import gzip
 import json
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -263,9 +262,7 @@ def test_ids_and_names_of_gencode_lead_to_the_same_token():
     gencode = gencode.drop_duplicates("name", keep=False)
     tokens = json.loads((SHARED / "genes/scgpt_default_census_vocab.json").read_text())
     aliases = read_aliases()
-    started = time.perf_counter()
     by_id = match_genes(gencode["id"], None, tokens, aliases)
-    assert time.perf_counter() - started < 2
     by_name = match_genes(gencode["name"], None, tokens, aliases)
     both = (by_id["token"] != "") & (by_name["token"] != "")
     assert both.sum() > 35_000

@@ -58,11 +58,6 @@ def test_a_control_cell_stands_beside_itself(make, generator):
     assert np.array_equal(batch["control"], batch["perturbed"])
 
 
-def test_cells_and_the_controls_they_share_are_held_once(make, screen, generator):
-    assert make(cells=np.arange(40, 100)).values.shape[0] == 60 + 2
-    assert make().values.shape[0] == len(screen.cells)
-
-
 def test_the_batchs_targets_are_always_among_the_sampled_genes(make, generator):
     batches = make(max_seq_len=8)
     for _ in range(20):

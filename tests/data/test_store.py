@@ -91,4 +91,5 @@ def test_the_digest_follows_which_cells_entered(screen, vocabulary, tmp_path):
     one = write(tmp_path / "one", screen, np.arange(0, 9), vocabulary)
     other = write(tmp_path / "other", screen, np.arange(1, 10), vocabulary)
     assert one.manifest["data_digest"] != other.manifest["data_digest"]
-    assert one.manifest["seen"] == {screen.data_digest: ["ctrl"]}
+    seen = {"condition": ["ctrl"], "cell_type": ["unknown"], "batch": ["b0", "b1"]}
+    assert one.manifest["seen"] == {screen.data_digest: seen}

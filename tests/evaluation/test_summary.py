@@ -201,6 +201,7 @@ def summarised(tmp_path, generator):
             *("--out", str(out / "summary.csv"), "--verdicts", str(out / "verdicts.tsv")),
             *("--table", str(out / "summary.html"), "--losses", str(out / "loss_curves.svg")),
             *("--figures", str(out / "figures"), "--genes", str(out / "gene_matches.tsv")),
+            *("--checked", str(out / "data_checks.tsv")),
             "num_bootstrap=100",
         ]
     )

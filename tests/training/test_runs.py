@@ -172,6 +172,76 @@ def test_an_encoder_that_saw_held_out_cells_is_refused(run_pretrain, run_finetun
         run_finetune(base)
 
 
+@pytest.fixture
+def of_batches(screen, controls, generator, tmp_path):
+    """A split that holds batch b1 out, and a function that finetunes with it."""
+    settings = {"context_key": "batch", "test_contexts": ["b1"]}
+    split, _ = draw_split(screen, Split(method="held_out_context", **settings))
+    control_row = pair_controls(screen, controls, "batch", generator)
+    pairs = Pairs(screen.path.with_name("pairs.npz"), control_row, {})
+    training = TRAINING | {"early_stopping": {"monitor": "train_loss"}}
+    config = Finetune(**(FINETUNE.model_dump() | {"training": training}))
+
+    def run(base, name="tuned", cells=screen):
+        paths = (tmp_path / f"{name}-state", tmp_path / name, tmp_path / f"{name}.csv")
+        finetune(cells, split, controls, pairs, base, config, "code", ALONE, *paths)
+        return read_folder(tmp_path / name)
+
+    return split, run
+
+
+def test_nothing_of_a_held_out_batch_reaches_finetuning(
+    run_pretrain, of_batches, screen, controls, tmp_path
+):
+    """With nonsense in all of its cells, the controls too, the finetuned weights are the same."""
+    split, run = of_batches
+    base = run_pretrain(rows=training_rows(screen, split, controls))
+    poisoned = tmp_path / "poisoned.h5ad"
+    shutil.copy(screen.path, poisoned)
+    with h5py.File(poisoned, "r+") as file:
+        starts, values = file["X/indptr"][:], file["X/data"][:]
+        for row in np.flatnonzero(screen.batch == "b1"):
+            values[starts[row] : starts[row + 1]] = 1000.0
+        file["X/data"][:] = values
+
+    clean, other = run(base, "clean"), run(base, "other", cells=open_screen(poisoned))
+
+    assert all(torch.equal(clean.state[name], other.state[name]) for name in clean.state)
+
+
+def test_predictions_in_a_held_out_batch_start_from_its_controls(
+    run_pretrain, of_batches, screen, controls
+):
+    split, run = of_batches
+    rows = training_rows(screen, split, controls)
+    tuned = run(run_pretrain(genes=[f"GENE{i:02d}" for i in range(24)], rows=rows))
+    cells, _ = predicted(screen, split, controls, tuned)
+    assert sorted(cells) == sorted(set(screen.condition) - {"ctrl"})
+    # Genes that the model does not know keep the control's value.
+    model = np.array([controls.get(cell) == "model" for cell in screen.cells])
+    allowed = screen.values(np.flatnonzero(model & (screen.batch == "b1"))).toarray()[:, 24:]
+    allowed = {row.tobytes() for row in allowed}
+    assert {row.tobytes() for one in cells.values() for row in one[:, 24:]} <= allowed
+
+
+def test_an_encoder_that_saw_a_held_out_batch_is_refused(
+    run_pretrain, of_batches, screen, controls
+):
+    _, run = of_batches
+    controls_only = np.flatnonzero((screen.batch == "b0") | (screen.condition == "ctrl"))
+    for rows in (None, controls_only):  # None: the training rows of a split of perturbations
+        with pytest.raises(InputError, match="was pretrained on cells of b1, which the split"):
+            run(run_pretrain(rows=rows))
+
+
+def test_an_encoder_of_held_out_batches_is_refused_where_it_saw_held_out_perturbations(
+    run_pretrain, run_finetune, of_batches, screen, controls
+):
+    base = run_pretrain(rows=training_rows(screen, of_batches[0], controls))
+    with pytest.raises(InputError, match=r"was pretrained on cells of GENE.*\+ctrl, which"):
+        run_finetune(base)
+
+
 def test_a_vocabulary_of_other_genes_is_refused(run_pretrain, run_finetune):
     base = run_pretrain(genes=["GENE03", "GENE07", "OTHER1", "OTHER2"])
     with pytest.raises(InputError, match=r"knows 6\.7% of 30 genes; expected at least 50%"):

@@ -66,13 +66,19 @@ def folder(tmp_path_factory) -> Path:
         )
     pairs = f"--pairs={folder}/pairs.npz"
     pair_controls.main([f"--cells={cells}", f"--controls={folder}/controls.tsv", pairs, "seed=5"])
-    build_cell_graphs.main(
-        [f"--cells={cells}", pairs, f"--out={folder}/tiny/data_pyg/cell_graphs.pkl"]
-    )
-    # GO terms of the targets only: their programs, and one term that all of them share.
+    # GO terms of the targets, of every other measured gene, and of one that was not measured: their
+    # programs, and one term that all of them share.
     programs = ad.read_h5ad(truth).var["program"].astype(str)
-    terms = {gene: {"GO:0", f"GO:program {programs[gene]}"} for gene in targets}
+    known = {*targets, *programs.index[::2]}
+    terms = {gene: {"GO:0", f"GO:program {programs[gene]}"} for gene in sorted(known)}
+    terms["AAA"] = {"GO:0"}
     (folder / "gene2go_all.pkl").write_bytes(pickle.dumps(terms))
+    build_cell_graphs.main(
+        [
+            *(f"--cells={cells}", pairs, f"--out={folder}/tiny/data_pyg/cell_graphs.pkl"),
+            f"gene2go={folder}/gene2go_all.pkl",
+        ]
+    )
     (folder / "data").mkdir()
     return folder
 
@@ -187,6 +193,9 @@ def test_every_graph_holds_the_cell_and_the_control_that_we_paired(folder, scree
 
 def test_indices_in_a_graph_mean_the_same_genes_to_gears(screen, theirs):
     ranked = theirs["uns"]["rank_genes_groups_cov_all"]
+    # More than the perturbed genes, and not all that gene2go holds.
+    assert len(theirs["pert_names"]) > 12
+    assert "AAA" not in theirs["pert_names"]
     for loader in theirs["graphs"].values():
         for graph in loader["cells"]:
             if graph["pert"] == "ctrl":

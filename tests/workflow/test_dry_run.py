@@ -46,7 +46,7 @@ def test_gpu_rules_ask_for_gpus_and_every_rule_for_memory_and_time(fresh):
             :1
         ]
     }
-    assert len(jobs) == 21
+    assert len(jobs) == 22
     for resources in jobs.values():
         assert "mem_mb=" in resources
         assert "runtime=" in resources

@@ -249,12 +249,24 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     )
     second.run()
     # Settings of a split that other methods refuse: the tables are made, the later stages are not.
+    targets = sorted(line.split()[0] for line in table.read_text().splitlines()[1:])
+    lists = {"test_list": tmp_path / "test.txt", "val_list": tmp_path / "val.txt"}
+    for path, target in zip(lists.values(), targets, strict=False):
+        path.write_text(f"{target}\nNOSUCHGENE{path.stem}\n")
+    no_val = {"training": {"early_stopping": {"monitor": "train_loss"}}}
     for changes in (
         {"method": "k_fold", "num_folds": 3},
         {"method": "single", "combo_single_split_test_set_fraction": 0.3},
+        {"method": "held_out_context", "context_key": "batch", "test_contexts": ["batch_1"]},
+        {"method": "published", "absent_targets": "ignore"}
+        | {key: str(path) for key, path in lists.items()},
     ):
-        splits = {"splits": {"simulation_1_0.75": changes}}
-        Chain(tmp_path / "first", splits).split_perturbations()
+        values = {
+            "splits": {"simulation_1_0.75": changes},
+            "gears": {"pairing": {"within": "batch"}},
+            "finetune": {"tiny_model": no_val},
+        }
+        Chain(tmp_path / "first", values).split_perturbations()
 
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
     expected = all_fields(Pipeline) - BY_RULES - downloads

@@ -85,7 +85,9 @@ rule split_perturbations:
         "../../envs/data.yaml"
     params:
         config=lambda wildcards: settings(PIPELINE.splits[wildcards.split]),
-        data=lambda wildcards: content_of(PIPELINE.splits[wildcards.split].path),
+        data=lambda wildcards: [
+            content_of(path) for path in PIPELINE.splits[wildcards.split].files().values()
+        ],
         code=code("split_perturbations"),
     shell:
         "python -m scripts.split_perturbations --cells {input} --config {params.config:q}"
@@ -105,6 +107,7 @@ rule build_cell_graphs:
         "../../envs/graphs.yaml"
     params:
         config=settings(PIPELINE.gears.cell_graphs),
+        data=content_of(PIPELINE.gears.cell_graphs.gene2go),
         code=code("build_cell_graphs"),
     shell:
         "python -m scripts.build_cell_graphs --cells {input.cells} --pairs {input.pairs}"

@@ -169,8 +169,8 @@ class Columns(Section):
 
     @model_validator(mode="after")
     def _one_cell_type(self):
-        # By value: what a rule hands to its script names every key.
-        if self.cell_type_key and self.cell_type != Columns.model_fields["cell_type"].default:
+        # A default may be written out: stages hand on every setting.
+        if self.cell_type_key and self.cell_type != type(self).model_fields["cell_type"].default:
             raise ValueError("set cell_type_key or cell_type, not both")
         return self
 

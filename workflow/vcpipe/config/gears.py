@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vcpipe.config.datasets import Columns
 from vcpipe.config.section import Section
@@ -32,6 +32,37 @@ class Pairing(Section):
 
 class CellGraphs(Section):
     """data_pyg/cell_graphs.pkl: every perturbed cell beside its control."""
+
+    layout: Literal["0.1.2", "0.0.2"] = Field(
+        "0.1.2",
+        description=(
+            "the cell-gears that is to read it; 0.0.2, which scGPT's tutorial needs, has a second "
+            "column of x with the flags of perturbed genes, and no pert_idx"
+        ),
+    )
+    gene2go: str | None = Field(
+        None,
+        description=(
+            "the gene2go_all.pkl that GEARS is given: pert_idx counts its genes as GEARS does; "
+            "null: pert_idx counts the perturbed genes"
+        ),
+    )
+    include_scoring_controls: bool = Field(
+        False,
+        description=(
+            "keep the control cells that a split reserves for scoring, beside themselves as in "
+            "GEARS"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _layout_has_pert_idx(self):
+        if self.gene2go is not None and self.layout == "0.0.2":
+            raise ValueError(
+                f"gene2go is {self.gene2go!r}, but layout 0.0.2 has no pert_idx to count by it; "
+                "leave gene2go out or set layout to 0.1.2"
+            )
+        return self
 
 
 class Gears(Section):

@@ -68,13 +68,27 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
             found.append(f"finetune.{name} has the name of a baseline; give it another")
         if check_name(f"finetune.{name}.split", run.split, "splits"):
             split = pipeline.splits[run.split]
-            if split.method == "no_split" and run.training.early_stopping.monitor == "val_loss":
+            if split.never_has_val() and run.training.early_stopping.monitor == "val_loss":
                 found.append(
                     f"finetune.{name}.training.early_stopping.monitor is val_loss but "
                     f"splits.{run.split} keeps no perturbation for val; expected train_loss"
                 )
         found += _leaks(pipeline, name, run)
+        found += _strays(pipeline, name, run)
     return found
+
+
+def _strays(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
+    """Pairs that would bring controls of held-out contexts into training."""
+    split = pipeline.splits.get(run.split)
+    key = split.context_key if split else None
+    within = pipeline.gears.pairing.within
+    if key is None or within in (key, "batch"):
+        return []
+    return [
+        f"finetune.{name} must not learn from controls of the contexts that splits.{run.split} "
+        f"holds out, but gears.pairing.within is {within!r}; expected {key!r}"
+    ]
 
 
 def _leaks(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:

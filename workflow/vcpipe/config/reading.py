@@ -184,8 +184,12 @@ def check_files(pipeline: Pipeline) -> None:
             expected = "expected an h5ad with raw counts; correct the path or put the file there"
             check(f"datasets.{name}.path", Path(dataset.path), expected)
     for name, split in pipeline.splits.items():
-        if split.path:
-            check(f"splits.{name}.path", Path(split.path), "expected a TSV: condition, set")
+        for key, path in split.files().items():
+            expected = "a TSV: condition, set" if key == "path" else "a list of target genes"
+            check(f"splits.{name}.{key}", Path(path), f"expected {expected}")
+    if pipeline.gears.cell_graphs.gene2go:
+        path = Path(pipeline.gears.cell_graphs.gene2go)
+        check("gears.cell_graphs.gene2go", path, "expected GEARS's gene2go_all.pkl")
     for name, corpus in pipeline.preprocess.items():
         if corpus.vocabulary.path:
             path = Path(corpus.vocabulary.path)

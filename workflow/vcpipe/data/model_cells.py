@@ -5,8 +5,8 @@ import zlib
 import numpy as np
 
 from vcpipe.data.order import generator_of
-from vcpipe.data.screen import Screen
-from vcpipe.data.splits import SplitTable, rows_of, training_rows
+from vcpipe.data.screen import CONTROL, Screen
+from vcpipe.data.splits import SplitTable, controls_of_set, perturbed_rows, training_rows
 
 
 def model_rows(
@@ -15,16 +15,30 @@ def model_rows(
     """Rows to train on and to validate on."""
     return {
         "train": training_rows(screen, split, controls),
-        "val": rows_of(screen, split.conditions("val")),
+        "val": perturbed_rows(screen, split, "val"),
     }
 
 
+def start_rows(screen: Screen, split: SplitTable, controls: dict[str, str]) -> np.ndarray:
+    """Control cells that predictions start from."""
+    return controls_of_set(screen, split, controls, evaluated_set(split), "model")
+
+
+def evaluated_set(split: SplitTable) -> str:
+    """The set that is predicted and scored: test; without one, what was seen."""
+    return "test" if split.conditions("test") else "train"
+
+
 def evaluated_conditions(split: SplitTable) -> dict[str, str]:
-    """What is predicted and scored, with its subgroup: the test set; without one, what was seen."""
-    test = split.conditions("test")
-    if test:
-        return {condition: split.subgroup[condition] for condition in test}
-    return dict.fromkeys(split.conditions("train"), "seen")
+    """What is predicted and scored, with its subgroup."""
+    if evaluated_set(split) == "train":
+        return dict.fromkeys(split.conditions("train"), "seen")
+    # A condition has the same subgroup in all test contexts.
+    return {
+        place[0]: split.subgroup[place]
+        for place, its in split.sets.items()
+        if its == "test" and place[0] != CONTROL
+    }
 
 
 def generator_for(condition: str, seed: int) -> np.random.Generator:

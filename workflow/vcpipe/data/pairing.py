@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vcpipe.data.screen import CONTROL, Screen, check_same_screen
-from vcpipe.data.splits import control_rows
+from vcpipe.data.splits import SplitTable, control_rows, sets_of_cells
 from vcpipe.errors import InputError, listed
 from vcpipe.files import existing, writing
 
@@ -122,4 +122,19 @@ def check_same_controls(pairs: Pairs, screen: Screen, controls: dict[str, str]) 
             f"{pairs.path} and the table of controls differ in whether models may see "
             f"{listed(screen.cells[others])}; expected the controls.tsv that pair_controls wrote "
             "with it."
+        )
+
+
+def check_own_contexts(pairs: Pairs, screen: Screen, split: SplitTable) -> None:
+    """Where contexts are held out, refuse a cell beside a control of another set."""
+    if not split.context_key:
+        return
+    set_C = sets_of_cells(screen, split)
+    paired = np.flatnonzero(pairs.control_row != NOBODY)
+    strays = paired[set_C[paired] != set_C[pairs.control_row[paired]]]
+    if len(strays):
+        raise InputError(
+            f"{pairs.path} pairs {len(strays)} cells with controls of a {split.context_key} that "
+            "the split keeps apart from theirs; set gears.pairing.within to "
+            f"{split.context_key}, so that a cell and its control share it."
         )

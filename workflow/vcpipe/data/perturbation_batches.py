@@ -70,12 +70,9 @@ class PerturbationBatches:
                 f"{listed(self.unusable)}. Check the gene names of {screen.path}."
             )
         self.condition = screen.condition[self.cells]
-        # Cells and their controls are read once each, though many cells share a control.
-        pairs = np.stack([self.cells, control_row[self.cells]])
-        assert (pairs >= 0).all()
-        rows, places = np.unique(pairs, return_inverse=True)
-        self.values = known.of(screen.values(rows))
-        self.own, self.control = places.reshape(pairs.shape)  # rows of values
+        self.control = control_row[self.cells]
+        assert (self.control >= 0).all()
+        self.screen = screen
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -88,10 +85,13 @@ class PerturbationBatches:
         flags_BT = np.zeros((len(positions), len(chosen)), dtype=np.int64)
         for row, columns in enumerate(targets):
             flags_BT[row, [place[column] for column in columns if column in place]] = 1
+        columns = self.known.columns[chosen]
         return {
             "genes": self.known.token_ids[chosen].astype(np.int64),
-            "control": self.values[self.control[positions]][:, chosen].toarray(),
-            "perturbed": self.values[self.own[positions]][:, chosen].toarray(),
+            # Read for each batch: a screen may be larger than memory, and the system keeps what
+            # is asked for again.
+            "control": self.screen.values(self.control[positions])[:, columns].toarray(),
+            "perturbed": self.screen.values(self.cells[positions])[:, columns].toarray(),
             "flags": flags_BT,
         }
 

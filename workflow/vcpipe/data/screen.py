@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import anndata as ad
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vcpipe.data.csr_file import StoredRows
 from vcpipe.data.gene_names import gene_ids_of
 from vcpipe.errors import InputError
 from vcpipe.files import existing
@@ -44,25 +46,26 @@ class Screen:
         return self.about["data_digest"]
 
     def values(self, rows: np.ndarray | slice) -> sp.csr_matrix:
-        """Log-normalised values of some cells, float32."""
-        return self._read("X", rows)
+        """Log-normalised values of some cells, float32, in the order of `rows`."""
+        return self._values[rows]
 
     def counts(self, rows: np.ndarray | slice) -> sp.csr_matrix:
         """Raw counts of some cells, as float32."""
-        return self._read("layers/counts", rows)
+        return self._counts[rows]
 
     def chunks(self, size: int = 2048) -> Iterator[tuple[slice, sp.csr_matrix]]:
         """All log-normalised values in row order, `size` cells at a time."""
-        with h5py.File(self.path) as file:
-            matrix = ad.io.sparse_dataset(file["X"])
-            for start in range(0, len(self.cells), size):
-                rows = slice(start, min(start + size, len(self.cells)))
-                yield rows, sp.csr_matrix(matrix[rows])
+        for start in range(0, len(self.cells), size):
+            rows = slice(start, min(start + size, len(self.cells)))
+            yield rows, self.values(rows)
 
-    def _read(self, name: str, rows: np.ndarray | slice) -> sp.csr_matrix:
-        with h5py.File(self.path) as file:
-            matrix = sp.csr_matrix(ad.io.sparse_dataset(file[name])[rows])
-        return matrix.astype(np.float32, copy=False)
+    @cached_property
+    def _values(self) -> StoredRows:
+        return StoredRows(self.path, "X")
+
+    @cached_property
+    def _counts(self) -> StoredRows:
+        return StoredRows(self.path, "layers/counts")
 
 
 def check_same_screen(path: Path, about: dict, screen: Screen) -> None:

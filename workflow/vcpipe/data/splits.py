@@ -1,8 +1,10 @@
 """Which perturbations a model may learn from: train, val, test, and the two halves of the controls.
 
-How they are drawn is in split_methods.py; here is what is made, written and read.
+How they are drawn is in split_methods.py, held_out_contexts.py and target_lists.py; here is what is
+made, written and read.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pandas as pd
 
 from vcpipe.config.datasets import Columns
 from vcpipe.config.splits import Split
+from vcpipe.data.held_out_contexts import context_subgroup, sets_of_contexts
 from vcpipe.data.labels import condition_of
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
 from vcpipe.data.split_methods import (
@@ -28,29 +31,45 @@ from vcpipe.data.split_methods import (
     simulation_single,
     single,
 )
+from vcpipe.data.target_lists import list_remarks, published
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, existing, writing
 
 SETS = ("train", "val", "test")
 UNUSED = "unused"  # in no set: combinations of genes of two sets, in some of GEARS's methods
 USES = ("model", "scoring")
+CONTEXT_KEYS = ("cell_type", "batch")
+
+Place = tuple[str, str]  # condition, context; "" where whole conditions are split
 
 
 @dataclass(frozen=True)
 class SplitTable:
-    """The set and the subgroup of every condition, the control included."""
+    """The set and the subgroup of every condition, the control included.
 
-    sets: dict[str, str]  # condition -> train, val, test, unused
-    subgroup: dict[str, str]  # condition -> unseen_single, combo_seen0, ..., train, control
-    num_cells: dict[str, int]
+    Where contexts are held out, of every condition in each of them: one may be train and test.
+    """
+
+    sets: dict[Place, str]  # train, val, test, unused
+    subgroup: dict[Place, str]  # unseen_single, combo_seen0, ..., train, control
+    num_cells: dict[Place, int]
+    context_key: str = ""  # one of CONTEXT_KEYS where contexts are held out
 
     def conditions(self, set_name: str) -> list[str]:
-        """The perturbations of a set, without the control."""
-        return [one for one, its in self.sets.items() if its == set_name and one != CONTROL]
+        """The perturbations with cells in a set, without the control."""
+        found = [one for (one, _), its in self.sets.items() if its == set_name]
+        return [one for one in dict.fromkeys(found) if one != CONTROL]
+
+    def divided_conditions(self) -> list[str]:
+        """The perturbations with cells in more than one set."""
+        num_sets = Counter(one for one, _ in {(one, its) for (one, _), its in self.sets.items()})
+        return sorted(one for one, number in num_sets.items() if number > 1 and one != CONTROL)
 
 
 def draw_split(screen: Screen, split: Split) -> tuple[SplitTable, dict[str, Subgroups]]:
     """Draw or read a split of the screen's perturbations; also GEARS's subgroup dictionaries."""
+    if split.context_key:
+        return _split_of_contexts(screen, split), {}
     conditions = list(pd.unique(screen.condition))
     perturbations = [one for one in conditions if one != CONTROL]
     sets, subgroups = SPLITS[split.method](perturbations, split)
@@ -59,9 +78,26 @@ def draw_split(screen: Screen, split: Split) -> tuple[SplitTable, dict[str, Subg
     subgroup = {one: _subgroup(one, set_of[one], sets["train"]) for one in conditions}
     # GEARS counts genes of val as seen by test.
     subgroup |= {one: kind for part in subgroups.values() for kind in part for one in part[kind]}
-    sizes = pd.Series(screen.condition).value_counts()
-    num_cells = {one: int(sizes[one]) for one in conditions}
-    return SplitTable({one: set_of[one] for one in conditions}, subgroup, num_cells), subgroups
+    num_cells = dict(Counter(places_of(screen, "")))
+    sets = {place: set_of[place[0]] for place in num_cells}
+    subgroup = {place: subgroup[place[0]] for place in num_cells}
+    return SplitTable(sets, subgroup, num_cells), subgroups
+
+
+def _split_of_contexts(screen: Screen, split: Split) -> SplitTable:
+    """Every condition has the set of its context, the control too."""
+    set_of = sets_of_contexts(screen, split)
+    num_cells = dict(Counter(places_of(screen, split.context_key)))
+    sets = {place: set_of[place[1]] for place in num_cells}
+    train = {one for (one, _), its in sets.items() if its == "train"}
+    subgroup = {place: context_subgroup(place[0], its, train) for place, its in sets.items()}
+    return SplitTable(sets, subgroup, num_cells, split.context_key)
+
+
+def places_of(screen: Screen, context_key: str) -> list[Place]:
+    """Condition and context of every cell."""
+    context = getattr(screen, context_key).tolist() if context_key else [""] * len(screen.cells)
+    return list(zip(screen.condition.tolist(), context, strict=True))
 
 
 def _subgroup(condition: str, set_name: str, train: list[str]) -> str:
@@ -130,6 +166,7 @@ SPLITS = {
     "combo_seen2": combo_seen2,
     "no_split": no_split,
     "k_fold": k_fold,
+    "published": published,
     "custom": custom,
 }
 
@@ -176,25 +213,91 @@ def control_rows(screen: Screen, controls: dict[str, str], use: str) -> np.ndarr
 
 
 def training_rows(screen: Screen, split: SplitTable, controls: dict[str, str]) -> np.ndarray:
-    """Rows that a model may learn from: perturbed cells of train, and the model's controls."""
-    unsplit = sorted(set(screen.condition) - set(split.sets))
+    """Rows that a model may learn from: perturbed cells of train, and the model's controls.
+
+    Of a held-out context nothing is learned, its controls included.
+    """
+    perturbed = perturbed_rows(screen, split, "train")
+    beside = controls_of_set(screen, split, controls, "train", "model")
+    return np.sort(np.concatenate([perturbed, beside]))
+
+
+def perturbed_rows(screen: Screen, split: SplitTable, set_name: str) -> np.ndarray:
+    """Rows of the perturbed cells of a set, in row order."""
+    is_member = (sets_of_cells(screen, split) == set_name) & (screen.condition != CONTROL)
+    return np.flatnonzero(is_member)
+
+
+def controls_of_set(
+    screen: Screen, split: SplitTable, controls: dict[str, str], set_name: str, use: str
+) -> np.ndarray:
+    """Rows of the control cells, of one use, that a set's perturbed cells are compared with.
+
+    All sets share the controls, except where contexts are held out: each has those of its own.
+    """
+    rows = control_rows(screen, controls, use)
+    if split.context_key:
+        rows = rows[sets_of_cells(screen, split)[rows] == set_name]
+    if not len(rows):
+        raise InputError(
+            f"{screen.path} has no control cells of use {use} beside the cells of {set_name}; "
+            "rerun split_perturbations with other contexts."
+        )
+    return rows
+
+
+def sets_of_cells(screen: Screen, split: SplitTable) -> np.ndarray:
+    """The set of every cell, in row order."""
+    places = places_of(screen, split.context_key)
+    unsplit = sorted(set(places) - set(split.sets))
     if unsplit:
         raise InputError(
-            f"{screen.path} has {listed(unsplit)}, which the split lacks; "
+            f"{screen.path} has {listed(map(_shown, unsplit))}, which the split lacks; "
             "rerun split_perturbations."
         )
-    perturbed = rows_of(screen, split.conditions("train"))
-    return np.sort(np.concatenate([perturbed, control_rows(screen, controls, "model")]))
+    gone = sorted(set(split.sets) - set(places))
+    if gone:
+        raise InputError(
+            f"{screen.path} has no cells of {listed(map(_shown, gone))}; was it made anew?"
+        )
+    return np.array([split.sets[place] for place in places])
+
+
+def _shown(place: Place) -> str:
+    condition, context = place
+    return f"{condition} in {context}" if context else condition
 
 
 def gears_lists(split: SplitTable) -> dict[str, list[str]]:
-    """The dictionary that GEARS pickles: the conditions of each set, "ctrl" in train."""
-    return {name: [one for one, its in split.sets.items() if its == name] for name in SETS}
+    """The dictionary that GEARS pickles: the conditions of each set, "ctrl" in train.
+
+    GEARS knows whole conditions only: one with cells in two sets is in no list.
+    """
+    divided = set(split.divided_conditions())
+    set_of = {one: its for (one, _), its in split.sets.items() if one not in divided}
+    set_of[CONTROL] = "train"
+    return {name: [one for one, its in set_of.items() if its == name] for name in SETS}
+
+
+def remarks(split: Split, table: SplitTable) -> list[str]:
+    """What is to be known about a split besides its table."""
+    num_cells = Counter()
+    for (condition, _), number in table.num_cells.items():
+        num_cells[condition] += number
+    divided = table.divided_conditions()
+    found = list_remarks(split, num_cells)
+    if divided:
+        found.append(
+            f"GEARS lists whole conditions; {len(divided)} with cells in two sets are in none of "
+            f"its lists: {listed(divided)}"
+        )
+    return found
 
 
 def split_digest(split: SplitTable, controls: dict[str, str]) -> str:
     """Hash who is held out; a model carries it, so that it is never tested on what it has seen."""
-    return digest([split.sets, controls])
+    sets = sorted([*place, its] for place, its in split.sets.items())
+    return digest([split.context_key, sets, controls])
 
 
 def check_same_split(path: Path, found: str, split: SplitTable, controls: dict[str, str]) -> None:
@@ -208,10 +311,14 @@ def check_same_split(path: Path, found: str, split: SplitTable, controls: dict[s
 
 
 def write_split(path: Path, split: SplitTable) -> None:
-    columns = {"set": split.sets, "subgroup": split.subgroup, "num_cells": split.num_cells}
-    table = pd.DataFrame(columns).rename_axis("condition").sort_index()
+    rows = [
+        (*place, its, split.subgroup[place], split.num_cells[place])
+        for place, its in sorted(split.sets.items())
+    ]
+    columns = ["condition", split.context_key, "set", "subgroup", "num_cells"]
+    table = pd.DataFrame(rows, columns=columns)
     with writing(path) as partial:
-        table.to_csv(partial, sep="\t")
+        table.to_csv(partial, sep="\t", index=False, columns=[name for name in columns if name])
 
 
 def read_split(path: Path) -> SplitTable:
@@ -219,9 +326,15 @@ def read_split(path: Path) -> SplitTable:
         path,
         ["condition", "set", "subgroup", "num_cells"],
         "the split table that split_perturbations writes",
-    ).set_index("condition")
-    sizes = {one: int(count) for one, count in table["num_cells"].items()}
-    return SplitTable(table["set"].to_dict(), table["subgroup"].to_dict(), sizes)
+    )
+    context_key = next((key for key in CONTEXT_KEYS if key in table), "")
+    context = table[context_key] if context_key else [""] * len(table)
+    places = list(zip(table["condition"], context, strict=True))
+    sets, subgroup, num_cells = (
+        dict(zip(places, table[name], strict=True)) for name in ("set", "subgroup", "num_cells")
+    )
+    num_cells = {place: int(number) for place, number in num_cells.items()}
+    return SplitTable(sets, subgroup, num_cells, context_key)
 
 
 def write_controls(path: Path, controls: dict[str, str]) -> None:

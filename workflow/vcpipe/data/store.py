@@ -23,7 +23,8 @@ from vcpipe.errors import InputError
 from vcpipe.files import digest, read_json, writing
 
 ARRAYS = {"genes": "int32", "counts": "uint32", "bins": "uint8"}
-FORMAT = 1
+FORMAT = 2
+LABELS = ("condition", "cell_type", "batch")  # what a split may hold out by
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def write_store(
             "cells_digest": hashlib.sha256((folder / "cells.tsv").read_bytes()).hexdigest()[:16],
             "target_sum": _target_sum(sources),
             "seen": {
-                screen.data_digest: sorted(set(screen.condition[rows]))
+                screen.data_digest: {
+                    label: sorted(set(getattr(screen, label)[rows])) for label in LABELS
+                }
                 for _, screen, rows in sources
             },
             "num_entries": int(starts[-1][-1]),

@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from vcpipe.config.eval import Prediction
-from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
+from vcpipe.data.model_cells import (
+    draw_controls,
+    evaluated_conditions,
+    generator_for,
+    start_rows,
+)
 from vcpipe.data.screen import Screen, check_same_screen
-from vcpipe.data.splits import SplitTable, check_same_split, control_rows
+from vcpipe.data.splits import SplitTable, check_same_split
 from vcpipe.evaluation.baselines import BASELINES, open_baseline
 
 
@@ -27,7 +32,7 @@ def predictions(
     check_same_screen(path, about, screen)
     baseline = BASELINES[about["baseline"]]
     conditions = list(evaluated_conditions(split))
-    rows = control_rows(screen, controls, "model")
+    rows = start_rows(screen, split, controls)
 
     def cells() -> Iterator[tuple[str, np.ndarray]]:
         for condition in conditions:

@@ -8,10 +8,10 @@ import torch
 from vcpipe.config.finetune import Finetune
 from vcpipe.data.gene_names import match_genes, read_aliases, renamed_genes
 from vcpipe.data.model_cells import model_rows
-from vcpipe.data.pairing import Pairs, check_same_controls
+from vcpipe.data.pairing import Pairs, check_own_contexts, check_same_controls
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import UNUSED, SplitTable, split_digest
+from vcpipe.data.splits import SplitTable, split_digest
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import SHARED, TransformerGenerator
@@ -42,6 +42,7 @@ def finetune(
     settings, vocabulary = config.perturbation, base.vocabulary
     check_unseen(base, screen, split)
     check_same_controls(pairs, screen, controls)
+    check_own_contexts(pairs, screen, split)
     rows = model_rows(screen, split, controls)
     aliases = read_aliases() if settings.gene_aliases else None
     matches = match_genes(screen.genes, screen.gene_ids, vocabulary.ids, aliases)
@@ -92,10 +93,12 @@ def finetune(
 
 def check_unseen(base: ModelFolder, screen: Screen, split: SplitTable) -> None:
     """Refuse an encoder that was pretrained on cells that this split keeps out of train."""
-    seen = set(base.about.get("seen", {}).get(screen.data_digest, []))
-    held_out = {one for name in ("val", "test", UNUSED) for one in split.conditions(name)}
-    if seen & held_out:
+    key = split.context_key or "condition"
+    seen = base.about.get("seen", {}).get(screen.data_digest, {}).get(key, [])
+    # A context is held out as a whole: its controls count too.
+    held_out = {context or one for (one, context), its in split.sets.items() if its != "train"}
+    if held_out & set(seen):
         raise InputError(
-            f"{base.path} was pretrained on cells of {listed(sorted(seen & held_out))}, which the "
-            "split holds out. Prepare its corpus with this split (preprocess.<corpus>.split)."
+            f"{base.path} was pretrained on cells of {listed(sorted(held_out & set(seen)))}, which "
+            "the split holds out. Prepare its corpus with this split (preprocess.<corpus>.split)."
         )

@@ -9,10 +9,15 @@ import numpy as np
 import torch
 
 from vcpipe.config.eval import Prediction
-from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for
+from vcpipe.data.model_cells import (
+    draw_controls,
+    evaluated_conditions,
+    generator_for,
+    start_rows,
+)
 from vcpipe.data.perturbation_batches import KnownGenes, known_genes
 from vcpipe.data.screen import Screen, check_same_screen
-from vcpipe.data.splits import SplitTable, check_same_split, control_rows
+from vcpipe.data.splits import SplitTable, check_same_split
 from vcpipe.data.vocabulary import PAD
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import TransformerGenerator
@@ -40,7 +45,7 @@ def predictions(
     check_same_screen(path, folder.about, screen)
     known = known_genes(screen, folder.vocabulary, folder.about.get("renamed_genes"))
     conditions = list(evaluated_conditions(split))
-    rows = control_rows(screen, controls, "model")
+    rows = start_rows(screen, split, controls)
     unflagged = [condition for condition in conditions if not known.flags(condition)]
     notes = [f"{len(known.columns)} of {len(screen.genes)} genes are predicted"]
     if unflagged:
