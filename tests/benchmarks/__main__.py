@@ -34,22 +34,14 @@ def main() -> None:
         for function, its in TOGETHER.items()
         if set(names) & set(its) or (not names and function not in ON_REQUEST)
     ]
-    unknown = set(names) - {name for its in TOGETHER.values() for name in its}
+    known = {name for its in TOGETHER.values() for name in its}
+    unknown = set(names) - known
     if unknown:
-        made.error(
-            f"no benchmark {sorted(unknown)}; there are {sorted(sum(TOGETHER.values(), []))}"
-        )
+        made.error(f"no benchmark {sorted(unknown)}; there are {sorted(known)}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for function in wanted:
         keep(function(FOLDER))
-    table = pd.read_csv(SUMMARY)
-    print(table.to_markdown(index=False, floatfmt=".3g") if has_tabulate() else table.to_string())
-
-
-def has_tabulate() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("tabulate") is not None
+    print(pd.read_csv(SUMMARY).to_markdown(index=False, floatfmt=".3g"))
 
 
 def keep(rows: list[Row]) -> None:

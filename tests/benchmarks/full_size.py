@@ -12,7 +12,7 @@ SMALL = 20_000
 
 
 def full_size(folder: Path) -> list[Row]:
-    """CPU of the full size, beside what it would be if it grew from 20,000 cells by their number."""
+    """CPU of the full size, beside that of 20,000 cells times the ratio of their numbers."""
     cpu, peak = {}, {}
     for num_cells in (SMALL, NUM_CELLS):
         raw, made = folder / f"raw_{num_cells}.h5ad", folder / f"made_{num_cells}"

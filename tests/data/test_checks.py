@@ -307,8 +307,10 @@ def test_without_an_expected_effect_nothing_is_judged(known):
 
 def test_a_screen_without_any_measured_target_is_checked_all_the_same(raw, tmp_path):
     raw = raw[raw.obs["target_gene"].isin(["non-targeting", "ABSENT"])].copy()
+    # Without a measured target nothing tells which column holds them.
+    named = {"perturbation_key": "target_gene", "control_label": "non-targeting"}
     for effect in ("down", "none"):
-        tables = check_screen(converted(raw, tmp_path), Checked(effect=effect))
+        tables = check_screen(converted(raw, tmp_path, **named), Checked(effect=effect))
         assert tables["targets"]["verdict"].tolist() == ["target_not_measured"]
         values = tables["summary"].set_index("key")["value"]
         assert values["num_judged_targets"] == "0 of 1"

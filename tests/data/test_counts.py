@@ -73,7 +73,7 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path):
 
 def test_a_text_file_is_no_h5ad(tmp_path):
     (tmp_path / "raw.h5ad").write_text("cell,gene\n")
-    with pytest.raises(InputError, match=r"is not an h5ad \(not HDF5\)"):
+    with pytest.raises(InputError, match=r"\(10 bytes\) is not an h5ad \(not HDF5\)"):
         open_counts(tmp_path / "raw.h5ad", "tiny")
 
 
@@ -84,9 +84,44 @@ def test_hdf5_of_another_kind_is_refused_with_what_it_holds(tmp_path):
         open_counts(tmp_path / "raw.h5", "tiny")
 
 
-def test_a_truncated_file_is_said_to_be_truncated(path):
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(InputError, match="is truncated; write or download it again"):
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 0.8, 0.999])
+def test_a_truncated_file_is_said_to_be_truncated_with_its_sizes(counts, path, compression, share):
+    counts.write_h5ad(path, compression=compression)
+    content = path.read_bytes()
+    size = int(share * len(content))
+    path.write_bytes(content[:size])
+    with pytest.raises(
+        InputError,
+        match=rf"raw.h5ad is truncated: it has {size} bytes and should have {len(content)}; "
+        "write or download it again",
+    ):
+        open_counts(path, "tiny")
+
+
+def test_a_file_that_ends_inside_its_counts_is_truncated(path):
+    with h5py.File(path) as file:
+        block = file["X/data"].id.get_chunk_info(0)
+        size = block.byte_offset + block.size // 2
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match=f"is truncated: it has {size} bytes and should have"):
+        open_counts(path, "tiny")
+
+
+@pytest.mark.parametrize("size", [4, 12])
+def test_a_file_of_a_few_bytes_is_named_with_its_size(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match=rf"raw.h5ad \({size} bytes\) is (not an h5ad|unreadable)"):
+        open_counts(path, "tiny")
+
+
+def test_names_that_are_overwritten_mean_a_damaged_file(path):
+    with h5py.File(path) as file:
+        place = h5py.h5o.get_info(file["obs"].id).addr
+    content = bytearray(path.read_bytes())
+    content[place : place + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bytes\) is damaged .*Unable to"):
         open_counts(path, "tiny")
 
 

@@ -241,6 +241,23 @@ def test_gene_names_from_a_column_become_the_index_and_the_former_index_is_kept(
     assert list(var["gene_id"]) == list(counts.var_names)
 
 
+@pytest.mark.parametrize("key", ["gene_id", "gene_ids", "ensembl_id"])
+@pytest.mark.parametrize("gene_name_key", [None, "symbol"])
+def test_gene_ids_in_a_column_stay_as_they_are(converted, counts, key, gene_name_key):
+    ids = [f"ENSG{i:011d}" for i in range(counts.n_vars)]
+    counts.var[key] = ids
+    counts.var["symbol"] = counts.var_names
+    if gene_name_key:
+        counts.var_names = [f"row{i}" for i in range(counts.n_vars)]
+    made = converted(counts, gene_name_key=gene_name_key)
+    assert list(made.var[key]) == ids
+    assert list(made.var["gene_name"]) == list(counts.var["symbol"])
+    assert json.loads(made.uns["vcpipe"])["replaced_columns"] == []
+    if gene_name_key:
+        former = "former_index" if key == "gene_id" else "gene_id"
+        assert list(made.var[former]) == list(counts.var_names)
+
+
 def test_counts_in_a_layer_are_found_there(converted, counts):
     raw = counts.X.toarray()
     counts.layers["raw"] = counts.X.copy()
@@ -328,6 +345,33 @@ def test_the_script_writes_the_same_facts_into_the_file_and_beside_it(counts, tm
     assert about["settings"]["normalisation"]["target_sum"] == 1e6
     assert (about["num_cells"], about["num_genes"], about["num_perturbations"]) == (120, 30, 5)
     assert "120 cells (40 control) × 30 genes" in capsys.readouterr().out
+
+
+def test_the_script_says_what_it_found_renamed_and_left_out(counts, tmp_path, capsys):
+    labels = counts.obs["target_gene"].astype(str)
+    counts.obs["guide"] = pd.Categorical([*(labels + "_pDS1")[:-1], "unassigned"])
+    del counts.obs["target_gene"]
+    counts.obs["kind"] = "H1_ESC"
+    counts.write_h5ad(tmp_path / "raw.h5ad")
+    main(
+        [
+            *(f"--cells={tmp_path}/raw.h5ad", "--name=tiny", f"--out={tmp_path}/out.h5ad"),
+            *(f"--report={tmp_path}/conversion.json", "dataset.target_pattern=([^_]+)_.*"),
+            *("dataset.drop_labels=[unassigned]", "dataset.cell_type_key=kind"),
+            "dataset.unsafe_cell_types=replace",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert "found by its labels: perturbation_key guide, control_label non-targeting" in printed
+    assert "cell types renamed: H1_ESC -> H1-ESC" in printed
+    assert "left out: {'unassigned': 1}" in printed
+    about = open_screen(tmp_path / "out.h5ad").about
+    assert about["detected"] == {"perturbation_key": "guide", "control_label": "non-targeting"}
+    assert about["settings"]["dataset"]["perturbation_key"] == "guide"
+    assert about["settings"]["dataset"]["control_label"] == "non-targeting"
+    assert about["renamed_cell_types"] == {"H1_ESC": "H1-ESC"}
+    assert about["dropped_labels"] == {"unassigned": 1}
+    assert (about["num_cells"], about["dropped_cells"]) == (119, {})
 
 
 @pytest.mark.skipif(not JURKAT.exists(), reason="needs shared/data")

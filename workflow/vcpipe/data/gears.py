@@ -44,7 +44,9 @@ def convert(
     dataset = config.dataset
     counts = open_counts(cells, name, dataset.gene_name_key, dataset.counts_layer)
     labels = read_labels(counts, name, dataset)
-    obs, replaced_obs = converted_obs(counts, labels, dataset.model_dump())
+    # From here on with the keys that were found.
+    config = config.model_copy(update={"dataset": labels.columns})
+    obs, replaced_obs = converted_obs(counts, labels)
     var, replaced_var = converted_var(counts)
     groups = groups_of(obs)
     needed = expected_size(counts, labels, len(groups.names))
@@ -61,7 +63,10 @@ def convert(
             "num_control_cells": int(obs["control"].sum()),
             "num_genes": len(var),
             "num_perturbations": int(obs["condition"].nunique()) - 1,
+            "detected": labels.detected,
             "dropped_cells": labels.dropped,
+            "dropped_labels": labels.dropped_labels,
+            "renamed_cell_types": labels.renamed_cell_types,
             "unknown_targets": labels.unknown_targets,
             "replaced_columns": [f"obs.{key}" for key in replaced_obs]
             + [f"var.{key}" for key in replaced_var],
@@ -85,7 +90,7 @@ def expected_size(counts: Counts, labels: Labels, num_groups: int) -> int | None
     return int(12 * entries + num_groups * names)
 
 
-def converted_obs(counts: Counts, labels: Labels, keys: dict) -> tuple[pd.DataFrame, list[str]]:
+def converted_obs(counts: Counts, labels: Labels) -> tuple[pd.DataFrame, list[str]]:
     """The kept cells' own columns and GEARS's, and the names of their own that these replaced."""
     kept = labels.kept
     condition = labels.condition[kept]
@@ -102,9 +107,9 @@ def converted_obs(counts: Counts, labels: Labels, keys: dict) -> tuple[pd.DataFr
     }
     # batch made from the column batch is the same column; condition made from target_gene is not.
     sources = {
-        "condition": keys["perturbation_key"],
-        "cell_type": keys["cell_type_key"],
-        "batch": keys["batch_key"],
+        "condition": labels.columns.perturbation_key,
+        "cell_type": labels.columns.cell_type_key,
+        "batch": labels.columns.batch_key,
     }
     replaced = [key for key in made if key in counts.obs and sources.get(key) != key]
     own = counts.obs.loc[kept].drop(columns=[key for key in made if key in counts.obs])
@@ -120,7 +125,8 @@ def converted_var(counts: Counts) -> tuple[pd.DataFrame, list[str]]:
     former = var.index.to_numpy(dtype=str)
     made = {"gene_name": counts.genes}
     if (former != counts.genes).any():
-        made["gene_id"] = former
+        taken = "gene_id" in var and (var["gene_id"].astype(str) != former).any()
+        made["former_index" if taken else "gene_id"] = former
     replaced = [key for key in made if key in var and (var[key].astype(str) != made[key]).any()]
     for key, values in made.items():
         var[key] = values
