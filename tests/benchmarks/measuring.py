@@ -39,8 +39,10 @@ def run(*command: str | Path) -> dict:
         [str(part) for part in command],
         cwd=PROJECT,
         env=os.environ | ONE_THREAD | {"PYTHONPATH": f"{PROJECT}:{PROJECT}/workflow"},
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

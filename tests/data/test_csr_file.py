@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from vcpipe.config.gears import Conversion
-from vcpipe.data import gears
+from vcpipe.data import hdf5
 from vcpipe.data.csr_file import CsrFile, StoredRows
 from vcpipe.data.gears import convert
 from vcpipe.errors import InputError
@@ -14,7 +14,7 @@ from vcpipe.errors import InputError
 @pytest.fixture
 def converted(counts, tmp_path, monkeypatch):
     """A screen whose arrays lie in many chunks, none of which ends where a row does."""
-    monkeypatch.setattr(gears, "HDF5_CHUNK", 37)
+    monkeypatch.setattr(hdf5, "CHUNK", 37)
     counts.write_h5ad(tmp_path / "raw.h5ad")
     convert(tmp_path / "raw.h5ad", "tiny", Conversion(), tmp_path / "screen.h5ad")
     return tmp_path / "screen.h5ad"

@@ -20,16 +20,12 @@ from vcpipe.config.gears import Conversion
 from vcpipe.data.conditions import Labels, read_labels
 from vcpipe.data.counts import Counts, open_counts
 from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, ranking, welch_t_KG
-from vcpipe.data.hdf5 import writing_hdf5
+from vcpipe.data.hdf5 import GrowingArray, writing_hdf5
 from vcpipe.data.screen import CONTROL
 from vcpipe.data.sparse_rows import log_rows
 from vcpipe.errors import InputError
 from vcpipe.files import let_go
 
-# Entries of one HDF5 chunk: 4 MiB of float32, and at a multiple of it in the file, so that the
-# system writes it in one piece.
-HDF5_CHUNK = 2**20
-HDF5_FILE = {"alignment_threshold": 4 * HDF5_CHUNK, "alignment_interval": 4 * HDF5_CHUNK}
 # Entries between two times that written values are given to the disk for good: 192 MiB of three
 # arrays.
 ENTRIES_IN_MEMORY = 2**24
@@ -50,7 +46,7 @@ def convert(
     var, replaced_var = converted_var(counts)
     groups = groups_of(obs)
     needed = expected_size(counts, labels, len(groups.names))
-    with writing_hdf5(out, needed, **HDF5_FILE) as file:
+    with writing_hdf5(out, needed) as file:
         _write_skeleton(file, obs, var)
         sums, data_digest = _write_values(
             file, counts, labels, groups, config.normalisation.target_sum, chunk
@@ -241,8 +237,10 @@ def _write_values(
     matrix = _sparse_group(file, "X", shape)
     layer = _sparse_group(file, "layers/counts", shape)
     most_entries = int(np.prod(shape))
-    indices = _Growing(matrix, "indices", np.int32, most_entries)
-    values, raw = (_Growing(group, "data", np.float32, most_entries) for group in (matrix, layer))
+    indices = GrowingArray(matrix, "indices", np.int32, most_entries)
+    values, raw = (
+        GrowingArray(group, "data", np.float32, most_entries) for group in (matrix, layer)
+    )
     lengths = []
     done = waiting = 0
     for rows, block in counts.chunks(labels.kept, chunk):
@@ -279,40 +277,6 @@ def _sparse_group(file: h5py.File, name: str, shape: tuple[int, int]) -> h5py.Gr
         {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array(shape)}
     )
     return group
-
-
-class _Growing:
-    """A one-dimensional array on disk that grows at its end, written a whole chunk at a time."""
-
-    def __init__(self, group: h5py.Group, name: str, dtype: type, most_entries: int):
-        chunk = min(HDF5_CHUNK, most_entries)
-        self.array = group.create_dataset(
-            name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype
-        )
-        self.waiting = np.empty(chunk, dtype=dtype)
-        self.num_waiting = 0
-
-    def append(self, entries: np.ndarray) -> None:
-        while len(entries):
-            part = entries[: len(self.waiting) - self.num_waiting]
-            self.waiting[self.num_waiting : self.num_waiting + len(part)] = part
-            self.num_waiting += len(part)
-            entries = entries[len(part) :]
-            if self.num_waiting == len(self.waiting):
-                self._write()
-
-    def _write(self) -> None:
-        start = len(self.array)
-        self.array.resize((start + self.num_waiting,))
-        # Past HDF5's own buffers, which copy everything once more.
-        self.array.id.write_direct_chunk((start,), self.waiting)
-        self.num_waiting = 0
-
-    def close(self) -> None:
-        if self.num_waiting:
-            # The last chunk is whole on disk; what lies beyond the end is never read.
-            self.waiting[self.num_waiting :] = 0
-            self._write()
 
 
 def _refuse_empty_cells(block: sp.csr_matrix, counts: Counts, rows: np.ndarray) -> None:

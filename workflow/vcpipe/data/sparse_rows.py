@@ -67,3 +67,13 @@ def add_rows(indptr, indices, values, group, sums, squares, nonzero) -> None:
             sums[its, column] += value
             squares[its, column] += value * value
             nonzero[its, column] += value != 0
+
+
+@compiled
+def pick_columns(indptr, indices, values, place, out) -> None:
+    """Put each row's values of the wanted columns, place[column] >= 0, into a dense row of out."""
+    for row in range(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            column = place[indices[entry]]
+            if column >= 0:
+                out[row, column] = values[entry]
