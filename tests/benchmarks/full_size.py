@@ -25,8 +25,14 @@ def full_size(folder: Path) -> list[Row]:
     ratios = [its * NUM_CELLS / SMALL / full["cpu"] for its in small]
     return [
         Row(
-            *("full_size", full["cpu"], linear, "CPU s", linear / full["cpu"], 1 / 1.15),
-            *(f"{min(ratios):.3g} to {max(ratios):.3g}", f"ours at {SMALL:,} cells, scaled"),
+            benchmark="full_size",
+            ours=full["cpu"],
+            peer=linear,
+            unit="CPU s",
+            ratio=linear / full["cpu"],
+            floor=1 / 1.15,
+            spread=f"{min(ratios):.3g} to {max(ratios):.3g}",
+            peer_version=f"ours at {SMALL:,} cells, scaled",
         )
     ]
 

@@ -24,7 +24,13 @@ class Row:
 
 
 def row(
-    benchmark: str, ours: list[float], peer: list[float], unit: str, floor: float | None, version
+    benchmark: str,
+    ours: list[float],
+    peer: list[float],
+    unit: str,
+    version: str,
+    *,
+    floor: float | None = None,
 ) -> Row:
     """One line from repeats that took turns; less is better."""
     ratios = [its / our for our, its in zip(ours, peer, strict=True)]

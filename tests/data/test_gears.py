@@ -282,7 +282,7 @@ def test_cells_of_unmeasured_targets_are_kept_or_dropped_as_asked(converted, cou
 def test_an_error_midway_leaves_the_former_file_and_nothing_else(converted, tmp_path, monkeypatch):
     converted()
     before = (tmp_path / "out.h5ad").read_bytes()
-    monkeypatch.setattr(gears, "gears_rankings", lambda *_: 1 / 0)
+    monkeypatch.setattr(gears, "write_rankings", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         converted()
     assert (tmp_path / "out.h5ad").read_bytes() == before
@@ -293,7 +293,7 @@ def test_a_killed_conversion_leaves_no_result_and_a_rerun_succeeds(counts, tmp_p
     counts.write_h5ad(tmp_path / "raw.h5ad")
     dies = (
         "import os, sys; from pathlib import Path; from vcpipe.config.gears import Conversion; "
-        "from vcpipe.data import gears; gears.gears_rankings = lambda *_: os.kill(os.getpid(), 9); "
+        "from vcpipe.data import gears; gears.write_rankings = lambda *_: os.kill(os.getpid(), 9); "
         "raw, out = map(Path, sys.argv[1:]); gears.convert(raw, 'tiny', Conversion(), out)"
     )
     paths = (tmp_path / "raw.h5ad", tmp_path / "out.h5ad")

@@ -62,6 +62,9 @@ class StoredRows:
             self.shape = tuple(int(size) for size in group.attrs["shape"])
             self.data, self.indices = (_Stored(path, group[key]) for key in ("data", "indices"))
 
+    def __reduce__(self):
+        raise TypeError(f"{self.data.path} is open in this process only; open it in each.")
+
     def __getitem__(self, rows: np.ndarray | slice) -> sp.csr_matrix:
         if isinstance(rows, slice):
             rows = np.arange(self.shape[0])[rows]
@@ -87,10 +90,10 @@ class _Stored:
     """A one-dimensional array of an HDF5 file, read at the places where its chunks lie."""
 
     def __init__(self, path: Path, dataset: h5py.Dataset):
-        if dataset.compression or dataset.chunks is None:
+        if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters():
             raise InputError(
-                f"{path}: {dataset.name[1:]} was written anew by another program (compressed, or "
-                "in one piece); rerun convert_to_gears."
+                f"{path}: {dataset.name[1:]} was written anew by another program (compressed, "
+                "shuffled, or in one piece); rerun convert_to_gears."
             )
         self.path, self.dtype = path, dataset.dtype
         (self.chunk,) = dataset.chunks

@@ -8,11 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vcpipe.files import writing
+from vcpipe.files import let_go, writing
 
 # Entries of one chunk: 4 MiB of float32, and at a multiple of it in the file, so that the system
 # writes it in one piece.
 CHUNK = 2**20
+# Entries after which what was written is given to the disk for good.
+LET_GO = 16 * CHUNK
 ALIGNED = {"alignment_threshold": 4 * CHUNK, "alignment_interval": 4 * CHUNK}
 
 
@@ -56,6 +58,8 @@ class GrowingArray:
         # Past HDF5's own buffers, which copy everything once more.
         self.array.id.write_direct_chunk((start,), self.waiting)
         self.num_waiting = 0
+        if len(self.array) % LET_GO == 0:
+            let_go(self.array.file.id.get_vfd_handle())
 
     def close(self) -> None:
         if self.num_waiting:

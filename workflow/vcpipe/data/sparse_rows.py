@@ -6,7 +6,15 @@ The same in numpy needs several passes and fresh memory for each: four to eight 
 import numba
 import numpy as np
 
-compiled = numba.njit(cache=True, nogil=True)
+
+def compiled(function):
+    """Compile at the first call, and keep the machine code beside the source."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        # No folder to keep it in can be written to: each process compiles, which takes seconds.
+        return numba.njit(nogil=True)(function)
+
 
 CLEAN, NO_COUNT, UNORDERED, OUTSIDE = range(4)
 # log(1 + count × scale) of smaller counts is looked up: nearly all counts of a cell are small.
