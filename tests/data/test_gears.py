@@ -16,6 +16,7 @@ from scripts.convert_to_gears import main
 from vcpipe.config.gears import Conversion
 from vcpipe.data import gears
 from vcpipe.data.gears import convert, index_dtype
+from vcpipe.data.gears_rankings import encoded
 from vcpipe.data.screen import open_screen
 from vcpipe.errors import InputError
 
@@ -277,6 +278,20 @@ def test_cells_of_unmeasured_targets_are_kept_or_dropped_as_asked(converted, cou
     assert about["dropped_cells"] == {"ABCD+ctrl": 16}
     kept = counts[(counts.obs["target_gene"] != "ABCD").to_numpy()]
     np.testing.assert_array_equal(dropped.layers["counts"].toarray(), kept.X.toarray())
+
+
+@pytest.mark.parametrize("name", ["β-actin", "X" * 500])
+def test_names_of_any_letters_and_length_come_back_in_rankings(converted, counts, name):
+    counts.var_names = [name, *counts.var_names[1:]]
+    ranked = converted(counts).uns["rank_genes_groups_cov_all"]
+    for genes in ranked.values():
+        assert set(genes) == set(counts.var_names)
+
+
+def test_one_long_name_does_not_lengthen_the_others():
+    short, long = (encoded(np.array(["A", "B" * length])) for length in (60, 500))
+    assert short.dtype.itemsize == 60
+    assert h5py.check_string_dtype(long.dtype).length is None
 
 
 def test_an_error_midway_leaves_the_former_file_and_nothing_else(converted, tmp_path, monkeypatch):
