@@ -31,6 +31,7 @@ def check_labels(sizes: dict[str, int], genes: set[str], name: str, dataset: Col
     _refuse_no_controls(sizes, genes, name, dataset)
     written |= {part for label in sizes for part in _parts(label, genes, dataset)}
     _refuse_unused("control_label", control_labels(dataset), written, sizes, name, dataset)
+    _refuse_gene_called_control(sizes, genes, name, dataset)
     _refuse_other_controls(sizes, genes, name, dataset)
     _refuse_gene_with_plus(sizes, genes, name, dataset)
     _refuse_unsplit(sizes, genes, name, dataset)
@@ -85,6 +86,25 @@ def _refuse_unused(
         raise InputError(
             f"datasets.{name}.{key} names {listed(unused)}, but no cell has this "
             f"{dataset.perturbation_key}; {hint} Correct it or leave it out."
+        )
+
+
+def _refuse_gene_called_control(
+    sizes: dict[str, int], genes: set[str], name: str, dataset: Columns
+) -> None:
+    """Where a gene is called "ctrl", a label may mean it or controls; only people know which."""
+    controls = control_labels(dataset)
+    if CONTROL not in genes or CONTROL in controls:
+        return
+    unclear = [label for label in sizes if CONTROL in _parts(label, genes, dataset)]
+    if unclear:
+        shown = listed([f"{label!r} ({sizes[label]} cells)" for label in unclear], 20)
+        raise InputError(
+            f"Dataset {name!r} has labels in {dataset.perturbation_key!r} with {CONTROL!r}, "
+            f"{shown}, which is a measured gene here and means control in GEARS's files. If it "
+            f"means control, set {as_setting(name, 'control_label', [*controls, CONTROL])}; if the "
+            "gene was perturbed, rename it in the file (labels and genes); to leave these cells "
+            f"out, set {as_setting(name, 'drop_labels', [*dataset.drop_labels, *unclear])}."
         )
 
 
