@@ -31,6 +31,12 @@ def test_labels_that_look_like_controls_are_suggested_first(control):
         check("A", "B", "non-targeting", control_label=control)
 
 
+@pytest.mark.parametrize("label", ["my_vehicle", "untreated_a", "lib2-non-targeting-x"])
+def test_every_name_that_detection_knows_is_suggested_within_other_labels(label):
+    with pytest.raises(InputError, match=f"did you mean '{label}'"):
+        check("A", "B", label, control_label="zzz")
+
+
 def test_without_anything_like_a_control_the_labels_are_listed():
     with pytest.raises(InputError, match=r"no gene is 'NT' or 'safe'\. Its labels are A, B\. Set"):
         check("A", "B", control_label=["NT", "safe"])

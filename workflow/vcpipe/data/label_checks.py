@@ -1,13 +1,13 @@
 """What must not be among a screen's labels: controls under another name, combinations unsplit."""
 
 import difflib
-import re
 
 from vcpipe.config.datasets import Columns
 from vcpipe.data.detection import as_setting
 from vcpipe.data.labels import (
     control_labels,
     cuts,
+    holds_control_name,
     is_control_name,
     is_left_out,
     known_ways,
@@ -18,8 +18,6 @@ from vcpipe.data.labels import (
 from vcpipe.data.screen import CONTROL
 from vcpipe.errors import InputError, listed
 
-# How screens call their controls: non-targeting, NT_1, ctrl, control, scramble, safe-harbor, mock.
-LIKELY_CONTROL = re.compile(r"(?i)non.?targ|control|ctrl|scramb|safe|mock|neg|^nt\b|^nt[_-]")
 SEPARATORS = "+_,;|&"  # what joins the genes of a combination; no hyphen: INS-IGF2 is a gene
 
 
@@ -43,7 +41,7 @@ def _refuse_no_controls(
     controls = control_labels(dataset)
     if any(_is_control(label, genes, dataset) for label in sizes):
         return
-    likely = [label for label in sizes if LIKELY_CONTROL.search(label)]
+    likely = [label for label in sizes if holds_control_name(label)]
     near = [
         one
         for control in controls
