@@ -69,12 +69,13 @@ ADVICE = {
     "batches": {
         "no_controls": (
             "have perturbed cells but no controls",
-            "set within_batch: false (finetune.<name>.perturbation, gears.cell_graphs), or leave "
+            "set gears.pairing.within: cell_type (batch needs controls in every batch), or leave "
             "these batches out of the file",
         ),
         "few_controls": (
             "have less than {min_control_share:g} of the screen's share of controls",
-            "with within_batch: true few controls stand for many cells; consider false",
+            "with gears.pairing.within: batch few controls stand for many cells; consider "
+            "gears.pairing.within: cell_type",
         ),
         "only_controls": (
             "have controls but no perturbed cells",
