@@ -360,6 +360,14 @@ def test_the_summary_says_who_is_flagged_and_what_to_do(tables):
     assert summary.loc["perturbations.low_depth", "advice"] == ""
 
 
+def test_cells_left_out_by_their_label_are_counted_with_those_that_policies_drop(raw, tmp_path):
+    settings = {"drop_labels": [FAINT], "unknown_targets": "drop", "min_cells": 9}
+    screen = converted(raw, tmp_path, small_perturbations="drop", **settings)
+    summary = check_screen(screen, Checked())["summary"].set_index("key")["value"]
+    assert summary["dropped_cells"] == CELLS[FAINT] + CELLS["ABSENT"] + CELLS["G50"]
+    assert summary["num_cells"] + summary["dropped_cells"] == len(raw)
+
+
 def test_every_setting_that_advice_names_exists():
     keys = {row["key"] for row in rows(Pipeline)}
     thresholds = Checked().thresholds.model_dump()
