@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from vcpipe.config.datasets import Columns
+from vcpipe.data import detection
 from vcpipe.data.counts import open_counts
 from vcpipe.data.detection import as_setting, resolved
+from vcpipe.data.labels import condition_of
 from vcpipe.errors import InputError
 
 JURKAT = Path(__file__).parents[3] / "shared" / "data" / "datlinger_jurkat_cropseq_counts.h5ad"
@@ -80,6 +82,18 @@ def test_a_misspelt_control_label_leads_to_the_column_it_is_missing_from(found):
 def test_of_columns_that_say_the_same_the_most_usual_name_is_taken(found):
     obs = {"mine": LABELS, "perturbation": ["ctrl", "STAT1+ctrl", "ctrl+KLF1"], "gene": LABELS}
     assert found(obs) == ("gene", "NT")
+
+
+def test_columns_are_compared_by_reading_each_label_once(found, monkeypatch):
+    read = []
+
+    def watched(label, *others):
+        read.append(label)
+        return condition_of(label, *others)
+
+    monkeypatch.setattr(detection, "condition_of", watched)
+    assert found({"perturbation": LABELS, "gene": LABELS}) == ("gene", "NT")
+    assert sorted(read) == sorted(2 * LABELS)
 
 
 def test_columns_that_differ_are_proposed_with_their_sizes(resolve):

@@ -140,16 +140,16 @@ def _may_be_control(label: str, dataset: Columns, genes: set[str]) -> bool:
 def _same_conditions(counts: Counts, one: Candidate, other: Candidate, genes: set[str]) -> bool:
     """Whether two columns say the same of every cell; one that can't be read does not."""
     try:
-        first, second = (
-            counts.obs[dataset.perturbation_key]
-            .astype(str)
-            .map(lambda label, dataset=dataset: condition_of(label, dataset, genes))
-            .to_numpy(dtype=str)
-            for dataset in (one.dataset, other.dataset)
-        )
+        first, second = (_conditions(counts, each.dataset, genes) for each in (one, other))
     except InputError:
         return False
     return np.array_equal(first, second)
+
+
+def _conditions(counts: Counts, dataset: Columns, genes: set[str]) -> np.ndarray:
+    labels = counts.obs[dataset.perturbation_key].astype(str)
+    condition = {label: condition_of(label, dataset, genes) for label in labels.unique()}
+    return labels.map(condition).to_numpy(dtype=str)
 
 
 def _none_found(counts: Counts, name: str, dataset: Columns, genes: set[str]) -> str:
