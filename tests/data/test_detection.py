@@ -109,6 +109,41 @@ def test_columns_that_differ_are_proposed_with_their_sizes(resolve):
     ]
 
 
+TREATED = {"condition": ["control", "INS", "INS"], "target_gene": ["sgLuc", "STAT1", "KLF1"]}
+
+
+@pytest.mark.parametrize("key", ["target_gene", "my_own"])
+def test_a_treatment_beside_genes_with_controls_of_another_name_is_not_guessed(resolve, found, key):
+    obs = {"condition": TREATED["condition"], key: TREATED["target_gene"]}
+    with pytest.raises(InputError) as error:
+        resolve(obs)
+    assert str(error.value).splitlines() == [
+        "Dataset 'tiny' has 2 obs columns that may hold the perturbed genes. Set one of:",
+        "  datasets.tiny.perturbation_key: condition, datasets.tiny.control_label: control "
+        "(2 labels, 4 control cells)",
+        f"  datasets.tiny.perturbation_key: {key} (3 labels, 0 control cells known: "
+        "set datasets.tiny.control_label too, 2 of 3 targets measured)",
+    ]
+    assert found(obs, control_label="sgLuc") == (key, "sgLuc")
+    assert found(obs, control_label="control") == ("condition", "control")
+
+
+def test_a_misspelt_control_label_leads_to_no_treatment(resolve):
+    with pytest.raises(InputError, match="2 obs columns that may hold the perturbed genes"):
+        resolve(TREATED, control_label="sgluc")
+
+
+@pytest.mark.parametrize("control", ["sgLuc", None])
+def test_a_column_that_only_calls_the_controls_otherwise_is_no_contender(found, control):
+    assert found({"mine": LABELS, "gene": [control, "STAT1", "KLF1"]}) == ("mine", "NT")
+
+
+def test_a_column_with_genes_in_controls_of_another_is_a_contender(resolve):
+    obs = {"mine": ["NT", *LABELS], "gene": ["INS", "sgLuc", "STAT1", "KLF1"]}
+    with pytest.raises(InputError, match="2 obs columns that may hold the perturbed genes"):
+        resolve(obs)
+
+
 def test_several_labels_of_controls_are_proposed_together_and_one_by_one(resolve, found):
     with pytest.raises(InputError) as error:
         resolve({"gene": ["NT", "safe", "STAT1"]})
