@@ -175,6 +175,16 @@ def test_a_control_that_is_also_a_gene_is_proposed_but_not_guessed(resolve):
         resolve({"gene": ["CTRL", "STAT1"]}, [*GENES, "CTRL"])
 
 
+@pytest.mark.parametrize("gene", ["CTRL", "ctrl"])
+def test_guides_of_a_gene_called_like_a_control_are_no_numbered_controls(resolve, gene):
+    with pytest.raises(InputError, match="no obs column with a usual name of controls"):
+        resolve(
+            {"guide": [f"{gene}_1", "STAT1_1", "KLF1_1"]},
+            [*GENES, gene],
+            target_pattern="([^_]+)_.*",
+        )
+
+
 def test_genes_by_another_name_lead_to_gene_name_key(resolve):
     ids = [f"ENSG{i}" for i in range(5)]
     with pytest.raises(

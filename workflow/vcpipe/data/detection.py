@@ -121,6 +121,8 @@ def _candidate(counts: Counts, key: str, dataset: Columns, genes: set[str]) -> C
         if is_left_out(label, dataset):
             continue
         names = [one for one in (target_of(label, dataset), label) if one is not None]
+        if names[0] in genes:
+            names = names[:1]  # a guide of the gene CTRL, CTRL_1, is no numbered control
         control = next((one for one in names if _may_be_control(one, dataset, genes)), None)
         if control is None:
             targets.append(names[0])
