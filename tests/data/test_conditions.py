@@ -31,6 +31,16 @@ def test_labels_that_are_already_conditions_are_taken_as_they_are(labels_of, cou
     np.testing.assert_array_equal(labels_of(gears).condition, plain)
 
 
+@pytest.mark.parametrize("given", [{}, {"control_label": "non-targeting"}])
+def test_a_perturbed_gene_called_ctrl_is_refused_with_found_and_with_given_settings(
+    labels_of, counts, given
+):
+    counts.var_names = ["ctrl", *counts.var_names[1:]]
+    cells = {"cell050": "ctrl", "cell051": "ctrl"}
+    with pytest.raises(InputError, match=r"with 'ctrl', 'ctrl' \(2 cells\), which is a measured"):
+        labels_of(cells, **given)
+
+
 @pytest.mark.parametrize("setting", ["perturbation_key", "batch_key", "cell_type_key"])
 def test_a_missing_column_is_named_with_those_that_exist_and_its_setting(labels_of, setting):
     with pytest.raises(

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from vcpipe.config.datasets import Columns
+from vcpipe.data import detection
 from vcpipe.data.counts import open_counts
 from vcpipe.data.detection import as_setting, resolved
+from vcpipe.data.labels import condition_of
 from vcpipe.errors import InputError
 
 JURKAT = Path(__file__).parents[3] / "shared" / "data" / "datlinger_jurkat_cropseq_counts.h5ad"
@@ -82,6 +84,18 @@ def test_of_columns_that_say_the_same_the_most_usual_name_is_taken(found):
     assert found(obs) == ("gene", "NT")
 
 
+def test_columns_are_compared_by_reading_each_label_once(found, monkeypatch):
+    read = []
+
+    def watched(label, *others):
+        read.append(label)
+        return condition_of(label, *others)
+
+    monkeypatch.setattr(detection, "condition_of", watched)
+    assert found({"perturbation": LABELS, "gene": LABELS}) == ("gene", "NT")
+    assert sorted(read) == sorted(2 * LABELS)
+
+
 def test_columns_that_differ_are_proposed_with_their_sizes(resolve):
     obs = {"perturbation": ["control", "STAT1", "AHR"], "gene": LABELS, "kind": ["x", "y", "z"]}
     with pytest.raises(InputError) as error:
@@ -93,6 +107,41 @@ def test_columns_that_differ_are_proposed_with_their_sizes(resolve):
         "  datasets.tiny.perturbation_key: perturbation, datasets.tiny.control_label: control "
         "(3 labels, 4 control cells)",
     ]
+
+
+TREATED = {"condition": ["control", "INS", "INS"], "target_gene": ["sgLuc", "STAT1", "KLF1"]}
+
+
+@pytest.mark.parametrize("key", ["target_gene", "my_own"])
+def test_a_treatment_beside_genes_with_controls_of_another_name_is_not_guessed(resolve, found, key):
+    obs = {"condition": TREATED["condition"], key: TREATED["target_gene"]}
+    with pytest.raises(InputError) as error:
+        resolve(obs)
+    assert str(error.value).splitlines() == [
+        "Dataset 'tiny' has 2 obs columns that may hold the perturbed genes. Set one of:",
+        "  datasets.tiny.perturbation_key: condition, datasets.tiny.control_label: control "
+        "(2 labels, 4 control cells)",
+        f"  datasets.tiny.perturbation_key: {key} (3 labels, 0 control cells known: "
+        "set datasets.tiny.control_label too, 2 of 3 targets measured)",
+    ]
+    assert found(obs, control_label="sgLuc") == (key, "sgLuc")
+    assert found(obs, control_label="control") == ("condition", "control")
+
+
+def test_a_misspelt_control_label_leads_to_no_treatment(resolve):
+    with pytest.raises(InputError, match="2 obs columns that may hold the perturbed genes"):
+        resolve(TREATED, control_label="sgluc")
+
+
+@pytest.mark.parametrize("control", ["sgLuc", None])
+def test_a_column_that_only_calls_the_controls_otherwise_is_no_contender(found, control):
+    assert found({"mine": LABELS, "gene": [control, "STAT1", "KLF1"]}) == ("mine", "NT")
+
+
+def test_a_column_with_genes_in_controls_of_another_is_a_contender(resolve):
+    obs = {"mine": ["NT", *LABELS], "gene": ["INS", "sgLuc", "STAT1", "KLF1"]}
+    with pytest.raises(InputError, match="2 obs columns that may hold the perturbed genes"):
+        resolve(obs)
 
 
 def test_several_labels_of_controls_are_proposed_together_and_one_by_one(resolve, found):
@@ -124,6 +173,16 @@ def test_guides_are_proposed_with_a_pattern_but_not_guessed(resolve, found):
 def test_a_control_that_is_also_a_gene_is_proposed_but_not_guessed(resolve):
     with pytest.raises(InputError, match=r"gene, datasets.tiny.control_label: CTRL \(2 labels, 4"):
         resolve({"gene": ["CTRL", "STAT1"]}, [*GENES, "CTRL"])
+
+
+@pytest.mark.parametrize("gene", ["CTRL", "ctrl"])
+def test_guides_of_a_gene_called_like_a_control_are_no_numbered_controls(resolve, gene):
+    with pytest.raises(InputError, match="no obs column with a usual name of controls"):
+        resolve(
+            {"guide": [f"{gene}_1", "STAT1_1", "KLF1_1"]},
+            [*GENES, gene],
+            target_pattern="([^_]+)_.*",
+        )
 
 
 def test_genes_by_another_name_lead_to_gene_name_key(resolve):

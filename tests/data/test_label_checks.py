@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from vcpipe.config.datasets import Columns
@@ -27,6 +29,12 @@ def test_labels_that_look_like_controls_are_suggested_first(control):
         r"Its labels are non-targeting, A, B\. Set datasets.tiny.control_label",
     ):
         check("A", "B", "non-targeting", control_label=control)
+
+
+@pytest.mark.parametrize("label", ["my_vehicle", "untreated_a", "lib2-non-targeting-x"])
+def test_every_name_that_detection_knows_is_suggested_within_other_labels(label):
+    with pytest.raises(InputError, match=f"did you mean '{label}'"):
+        check("A", "B", label, control_label="zzz")
 
 
 def test_without_anything_like_a_control_the_labels_are_listed():
@@ -77,6 +85,32 @@ def test_a_control_under_another_name_is_found_behind_a_pattern():
 def test_a_measured_gene_may_be_called_like_a_control():
     dataset = Columns(perturbation_key="gene", control_label="NT")
     check_labels({"NT": 5, "CTRL": 5, "A+CTRL": 5}, GENES | {"CTRL"}, "tiny", dataset)
+
+
+def check_beside_a_gene_called_ctrl(*labels: str, **dataset) -> None:
+    columns = Columns(**{"perturbation_key": "gene", "control_label": "NT", **dataset})
+    check_labels(dict.fromkeys(labels, 5), GENES | {"ctrl"}, "tiny", columns)
+
+
+@pytest.mark.parametrize("label", ["ctrl", "A+ctrl", "ctrl+A", "ctrl+ctrl", "XYZ+ctrl"])
+def test_cells_whose_perturbed_gene_is_called_ctrl_never_become_controls(label):
+    with pytest.raises(
+        InputError,
+        match=rf"with 'ctrl', '{re.escape(label)}' \(5 cells\), which is a measured gene here .*"
+        rf"control_label: \[NT, ctrl\]; .*drop_labels: \[{re.escape(label)}\]",
+    ):
+        check_beside_a_gene_called_ctrl("NT", "A", label)
+    check_beside_a_gene_called_ctrl("NT", "A", label, control_label=["NT", "ctrl"])
+    check_beside_a_gene_called_ctrl("NT", "A", label, drop_labels=[label])
+
+
+def test_a_gene_called_ctrl_that_nobody_perturbed_is_no_matter():
+    check_beside_a_gene_called_ctrl("NT", "A", "A+B", "B+NT")
+
+
+def test_a_gene_called_ctrl_is_found_behind_a_pattern():
+    with pytest.raises(InputError, match=r"with 'ctrl', 'ctrl_1' \(5 cells\)"):
+        check_beside_a_gene_called_ctrl("NT_1", "ctrl_1", "A_1", target_pattern="([^_]+)_.*")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from vcpipe.config.datasets import Columns
 from vcpipe.config.reading import PROJECT
-from vcpipe.data.labels import LEFT_OUT, condition_of, is_control_name
+from vcpipe.data.labels import LEFT_OUT, condition_of, holds_control_name, is_control_name
 from vcpipe.errors import InputError
 
 GENCODE = Path(__file__).parents[3] / "shared" / "data" / "genes" / "gencode_v44_id2name.csv"
@@ -139,6 +139,16 @@ def test_usual_names_of_controls_are_known_in_every_spelling(label):
 )
 def test_genes_and_cells_without_a_guide_are_no_controls(label):
     assert not is_control_name(label)
+
+
+@pytest.mark.parametrize("label", ["NT_1", "my DMSO", "K562 wild-type", "AAVS1_safe_harbour_x"])
+def test_a_usual_name_of_controls_is_found_within_a_label(label):
+    assert holds_control_name(label)
+
+
+@pytest.mark.parametrize("label", ["parental", "negative", "NT5E", "WT1", "STAT1", ""])
+def test_a_short_name_of_controls_within_a_word_says_nothing(label):
+    assert not holds_control_name(label)
 
 
 def test_no_gene_that_ships_is_called_like_a_control():

@@ -1,10 +1,11 @@
 """Which obs column names the perturbed gene of a cell, and which of its labels is the control.
 
 Only what is unmistakable is taken: one column with one label that has a usual name of controls,
-beside measured genes. Everything else is an error with settings to choose from.
+beside measured genes, and no other column of measured genes that says something else. Everything
+else is an error with settings to choose from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from vcpipe.data.labels import (
     spelling,
     target_of,
 )
+from vcpipe.data.screen import CONTROL
 from vcpipe.errors import InputError, listed
 
 # Under one of these names one measured gene is enough, under another every second label must be
@@ -45,10 +47,13 @@ class Candidate:
     num_measured: int  # targets that are measured genes or combinations of these
 
     @property
-    def is_plausible(self) -> bool:
+    def holds_genes(self) -> bool:
         usual = _rank(self.dataset.perturbation_key) < len(USUAL_KEYS)
-        enough = usual or 2 * self.num_measured >= self.num_targets
-        return bool(self.controls) and self.num_measured > 0 and enough
+        return self.num_measured > 0 and (usual or 2 * self.num_measured >= self.num_targets)
+
+    @property
+    def is_plausible(self) -> bool:
+        return bool(self.controls) and self.holds_genes
 
 
 def resolved(counts: Counts, name: str, dataset: Columns) -> Columns:
@@ -89,7 +94,7 @@ def resolved(counts: Counts, name: str, dataset: Columns) -> Columns:
 
 
 def _candidates(counts: Counts, dataset: Columns, genes: set[str]) -> list[Candidate]:
-    """The plausible columns, those with usual names first."""
+    """The plausible columns, those with usual names first, and what may be meant instead."""
     keys = [
         key
         for key, values in counts.obs.items()
@@ -97,7 +102,11 @@ def _candidates(counts: Counts, dataset: Columns, genes: set[str]) -> list[Candi
         if not pd.api.types.is_numeric_dtype(values) and values.nunique() < len(values)
     ]
     made = [_candidate(counts, key, dataset, genes) for key in sorted(keys, key=_rank)]
-    return [candidate for candidate in made if candidate.is_plausible]
+    plausible = [candidate for candidate in made if candidate.is_plausible]
+    if not plausible or dataset.control_label is not None:
+        return plausible
+    # If controls are called sgLuc there, the plausible column may be that of a treatment.
+    return plausible + [each for each in made if each.holds_genes and not each.controls]
 
 
 def _rank(key: str) -> int:
@@ -112,6 +121,8 @@ def _candidate(counts: Counts, key: str, dataset: Columns, genes: set[str]) -> C
         if is_left_out(label, dataset):
             continue
         names = [one for one in (target_of(label, dataset), label) if one is not None]
+        if names[0] in genes:
+            names = names[:1]  # a guide of the gene CTRL, CTRL_1, is no numbered control
         control = next((one for one in names if _may_be_control(one, dataset, genes)), None)
         if control is None:
             targets.append(names[0])
@@ -140,16 +151,31 @@ def _may_be_control(label: str, dataset: Columns, genes: set[str]) -> bool:
 def _same_conditions(counts: Counts, one: Candidate, other: Candidate, genes: set[str]) -> bool:
     """Whether two columns say the same of every cell; one that can't be read does not."""
     try:
-        first, second = (
-            counts.obs[dataset.perturbation_key]
-            .astype(str)
-            .map(lambda label, dataset=dataset: condition_of(label, dataset, genes))
-            .to_numpy(dtype=str)
-            for dataset in (one.dataset, other.dataset)
-        )
+        first = _conditions(counts, one.dataset, genes)
+        if not other.controls:
+            other = _with_controls_of(first, counts, other, genes)
+        second = _conditions(counts, other.dataset, genes)
     except InputError:
         return False
     return np.array_equal(first, second)
+
+
+def _with_controls_of(
+    condition: np.ndarray, counts: Counts, candidate: Candidate, genes: set[str]
+) -> Candidate:
+    """A column whose control is the one label, no gene, that it has in another's control cells."""
+    labels = counts.obs[candidate.dataset.perturbation_key].astype(str)
+    beside = [label for label in labels[condition == CONTROL].unique() if label not in genes]
+    if len(beside) != 1:
+        return candidate
+    dataset = candidate.dataset.model_copy(update={"control_label": beside[0]})
+    return replace(candidate, dataset=dataset)
+
+
+def _conditions(counts: Counts, dataset: Columns, genes: set[str]) -> np.ndarray:
+    labels = counts.obs[dataset.perturbation_key].astype(str)
+    condition = {label: condition_of(label, dataset, genes) for label in labels.unique()}
+    return labels.map(condition).to_numpy(dtype=str)
 
 
 def _none_found(counts: Counts, name: str, dataset: Columns, genes: set[str]) -> str:
@@ -215,6 +241,8 @@ def _proposal(name: str, candidate: Candidate, dataset: Columns) -> str:
     ]
     cells = sum(candidate.controls.get(label, 0) for label in control_labels(dataset))
     numbers = f"{candidate.num_targets + len(candidate.controls)} labels, {cells} control cells"
+    if not candidate.controls:
+        numbers += f" known: set datasets.{name}.control_label too"
     if candidate.num_measured < candidate.num_targets:
         numbers += f", {candidate.num_measured} of {candidate.num_targets} targets measured"
     return f"{', '.join(settings)} ({numbers})"

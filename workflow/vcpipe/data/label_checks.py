@@ -1,13 +1,13 @@
 """What must not be among a screen's labels: controls under another name, combinations unsplit."""
 
 import difflib
-import re
 
 from vcpipe.config.datasets import Columns
 from vcpipe.data.detection import as_setting
 from vcpipe.data.labels import (
     control_labels,
     cuts,
+    holds_control_name,
     is_control_name,
     is_left_out,
     known_ways,
@@ -18,8 +18,6 @@ from vcpipe.data.labels import (
 from vcpipe.data.screen import CONTROL
 from vcpipe.errors import InputError, listed
 
-# How screens call their controls: non-targeting, NT_1, ctrl, control, scramble, safe-harbor, mock.
-LIKELY_CONTROL = re.compile(r"(?i)non.?targ|control|ctrl|scramb|safe|mock|neg|^nt\b|^nt[_-]")
 SEPARATORS = "+_,;|&"  # what joins the genes of a combination; no hyphen: INS-IGF2 is a gene
 
 
@@ -31,6 +29,7 @@ def check_labels(sizes: dict[str, int], genes: set[str], name: str, dataset: Col
     _refuse_no_controls(sizes, genes, name, dataset)
     written |= {part for label in sizes for part in _parts(label, genes, dataset)}
     _refuse_unused("control_label", control_labels(dataset), written, sizes, name, dataset)
+    _refuse_gene_called_control(sizes, genes, name, dataset)
     _refuse_other_controls(sizes, genes, name, dataset)
     _refuse_gene_with_plus(sizes, genes, name, dataset)
     _refuse_unsplit(sizes, genes, name, dataset)
@@ -42,7 +41,7 @@ def _refuse_no_controls(
     controls = control_labels(dataset)
     if any(_is_control(label, genes, dataset) for label in sizes):
         return
-    likely = [label for label in sizes if LIKELY_CONTROL.search(label)]
+    likely = [label for label in sizes if holds_control_name(label)]
     near = [
         one
         for control in controls
@@ -85,6 +84,25 @@ def _refuse_unused(
         raise InputError(
             f"datasets.{name}.{key} names {listed(unused)}, but no cell has this "
             f"{dataset.perturbation_key}; {hint} Correct it or leave it out."
+        )
+
+
+def _refuse_gene_called_control(
+    sizes: dict[str, int], genes: set[str], name: str, dataset: Columns
+) -> None:
+    """Where a gene is called "ctrl", a label may mean it or controls; only people know which."""
+    controls = control_labels(dataset)
+    if CONTROL not in genes or CONTROL in controls:
+        return
+    unclear = [label for label in sizes if CONTROL in _parts(label, genes, dataset)]
+    if unclear:
+        shown = listed([f"{label!r} ({sizes[label]} cells)" for label in unclear], 20)
+        raise InputError(
+            f"Dataset {name!r} has labels in {dataset.perturbation_key!r} with {CONTROL!r}, "
+            f"{shown}, which is a measured gene here and means control in GEARS's files. If it "
+            f"means control, set {as_setting(name, 'control_label', [*controls, CONTROL])}; if the "
+            "gene was perturbed, rename it in the file (labels and genes); to leave these cells "
+            f"out, set {as_setting(name, 'drop_labels', [*dataset.drop_labels, *unclear])}."
         )
 
 

@@ -41,6 +41,17 @@ def is_control_name(label: str) -> bool:
     return CONTROL_NAME.fullmatch(spelling(NUMBER.sub("", label))) is not None
 
 
+def holds_control_name(label: str) -> bool:
+    """Whether a usual name of controls stands anywhere in a label; enough for a hint, no more.
+
+    >>> [holds_control_name(label) for label in ("my_nontargeting_x", "NT_1", "parental")]
+    [True, True, False]
+    """
+    # The short ones are parts of other words by chance: nt of parental.
+    long = [name for name in NAMES if len(name) > 3]
+    return is_control_name(label) or any(name in spelling(label) for name in long)
+
+
 def control_labels(dataset: Columns) -> list[str]:
     """control_label as a list, empty where it is to be found."""
     given = dataset.control_label
