@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,25 @@ with writing(Path({str(out)!r})) as partial:
         partial.write_text("whole")
 
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"), [(None, True), (PermissionError, True), (ProcessLookupError, False)]
+)
+def test_what_a_running_process_writes_is_left_alone_on_every_system(
+    tmp_path, monkeypatch, answer, kept
+):
+    def kill(pid, number):
+        assert (pid, number) == (2**22 + 1, 0)  # above Linux's pid_max, so /proc has no such
+        if answer:
+            raise answer
+
+    monkeypatch.setattr("vcpipe.files.os.kill", kill)
+    other = tmp_path / f".made.txt.partial-{socket.gethostname()}-{2**22 + 1}"
+    other.touch()
+    with writing(tmp_path / "made.txt") as partial:
+        partial.touch()
+    assert other.exists() == kept
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path):

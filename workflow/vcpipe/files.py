@@ -105,8 +105,18 @@ def _remove_left_behind(path: Path) -> None:
     start = f".{path.name}.partial-{socket.gethostname()}-"
     for other in path.parent.glob(f"{glob.escape(start)}*"):
         pid = other.name.removeprefix(start)
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        if pid.isdigit() and not _is_alive(int(pid)):
             remove(other)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # no signal, only the question whether one could be sent
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def remove(path: Path) -> None:
