@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from vcpipe.data.screen import names_digests
+
 GENES = [f"GENE{i:02d}" for i in range(60)]
 NUM_CONTROLS = 200
 CELLS_EACH = 20
@@ -66,6 +68,7 @@ def _write_screen(path: Path, counts_CG: np.ndarray, condition: np.ndarray) -> N
     var = pd.DataFrame({"gene_name": GENES}, index=[f"ENSG{i:03d}" for i in range(len(GENES))])
     settings = {"normalisation": {"target_sum": 1e4}}
     about = {"data_digest": "d1", "name": "tiny", "settings": settings}
+    about |= names_digests(obs.index, GENES)
     ad.AnnData(
         sp.csr_matrix(values_CG),
         obs,

@@ -21,7 +21,7 @@ from scripts import fit_baseline, predict_perturbations, prepare_cells, score_pe
 from scripts.split_perturbations import main as split_perturbations
 from vcpipe.config.splits import Split
 from vcpipe.data.model_cells import evaluated_conditions
-from vcpipe.data.screen import open_screen
+from vcpipe.data.screen import names_digests, open_screen
 from vcpipe.data.splits import draw_controls, read_controls, read_split, write_controls
 from vcpipe.data.store import open_store
 from vcpipe.data.vocabulary import build_vocabulary
@@ -66,7 +66,8 @@ def files(tmp_path):
     total_C = cells.X.sum(axis=1).A1
     cells.X = (sp.diags(1e4 / total_C) @ cells.X).log1p().tocsr()
     settings = {"normalisation": {"target_sum": 1e4}}
-    cells.uns["vcpipe"] = json.dumps({"data_digest": "d1", "name": "types", "settings": settings})
+    about = {"data_digest": "d1", "name": "types", "settings": settings}
+    cells.uns["vcpipe"] = json.dumps(about | names_digests(cells.obs_names, GENES))
     paths = {name: tmp_path / name for name in ("cells", "split", "controls", "vocabulary")}
     cells.write_h5ad(paths["cells"])
     others = [f"--{name}={tmp_path / name}" for name in ("pickle", "subgroup")]

@@ -1,8 +1,7 @@
 """Raw counts in an h5ad, opened and checked; values stay on disk and are read in chunks of rows."""
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from vcpipe.data.csr_file import CsrFile, computable, read_csc
+from vcpipe.data.hdf5 import reading_hdf5
 from vcpipe.data.sparse_rows import NO_COUNT, OUTSIDE, UNORDERED, inspect
 from vcpipe.errors import InputError, listed
 
@@ -131,46 +131,8 @@ def open_counts(
     return Counts(Path(path), element, obs, var, genes, cells, num_entries)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; expected an h5ad with raw counts.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; expected an h5ad file (zarr stores are not read).")
-    size = path.stat().st_size
-    if size == 0:
-        raise InputError(f"{path} is empty (0 bytes); write or download it again.")
-    if not h5py.is_hdf5(path):
-        raise InputError(
-            f"{path} ({size} bytes) is not an h5ad (not HDF5); expected an h5ad with raw counts."
-        )
-    try:
-        file = h5py.File(path)
-    except OSError as error:
-        raise InputError(_unreadable(path, size, error)) from error
-    with file:
-        try:
-            yield file
-        except (OSError, KeyError) as error:
-            # A damaged block is noticed only when it is read, damaged names as KeyError "Unable to
-            # ...". The system's own errors (a disk that went away) carry an errno.
-            of_hdf5 = isinstance(error, OSError) or "Unable to" in str(error)
-            if not of_hdf5 or getattr(error, "errno", None) is not None:
-                raise
-            raise InputError(
-                f"{path} ({size} bytes) is damaged ({error}); write or download it again."
-            ) from error
-
-
-def _unreadable(path: Path, size: int, error: OSError) -> str:
-    # HDF5: "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192".
-    expected = re.search(r"truncated file.*stored_eof = (\d+)", str(error))
-    if expected:
-        reason = f"is truncated: it has {size} bytes and should have {expected[1]}"
-    else:
-        reason = f"({size} bytes) is unreadable ({error})"
-    return f"{path} {reason}; write or download it again."
+def _open(path: Path) -> AbstractContextManager[h5py.File]:
+    return reading_hdf5(path, "an h5ad with raw counts", "write or download it again")
 
 
 def _counts_element(file: h5py.File, path: Path, name: str, layer: str | None) -> str:

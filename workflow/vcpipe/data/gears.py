@@ -21,7 +21,7 @@ from vcpipe.data.counts import Counts, open_counts
 from vcpipe.data.gears_rankings import Groups, groups_of, write_rankings
 from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums
 from vcpipe.data.hdf5 import GrowingArray, writing_hdf5
-from vcpipe.data.screen import CONTROL
+from vcpipe.data.screen import CONTROL, names_digests
 from vcpipe.data.sparse_rows import log_rows
 from vcpipe.errors import InputError
 
@@ -53,6 +53,7 @@ def convert(
             ),
             "num_cells": len(obs),
             "num_control_cells": int(obs["control"].sum()),
+            **names_digests(obs.index, counts.genes),
             "num_genes": len(var),
             "num_perturbations": int(obs["condition"].nunique()) - 1,
             "replaced_columns": [f"obs.{key}" for key in replaced_obs]

@@ -1,6 +1,10 @@
-"""HDF5 files that are whole or absent, also where the disk fills, and arrays that grow in them."""
+"""HDF5 files that are whole or absent, also where the disk fills, and arrays that grow in them.
+
+A damaged file that is read ends in an InputError.
+"""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from vcpipe.errors import InputError
 from vcpipe.files import let_go, writing
 
 # Entries of one chunk: 4 MiB of float32, and at a multiple of it in the file, so that the system
@@ -30,6 +35,43 @@ def writing_hdf5(path: Path, needed: int | None = None) -> Iterator[h5py.File]:
             # so far is of no use; without it there is room.
             os.ftruncate(file.id.get_vfd_handle(), 0)
             raise
+
+
+@contextmanager
+def reading_hdf5(path: Path, what: str, remedy: str) -> Iterator[h5py.File]:
+    """Open what should be an h5ad; where it is none or damaged, say what to do (`remedy`)."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected {what}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected an h5ad file (zarr stores are not read).")
+    size = path.stat().st_size
+    if size == 0:
+        raise InputError(f"{path} is empty (0 bytes); {remedy}.")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} ({size} bytes) is not an h5ad (not HDF5); expected {what}.")
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        raise InputError(f"{path} {_unreadable(size, error)}; {remedy}.") from error
+    with file:
+        try:
+            yield file
+        except (OSError, KeyError) as error:
+            # A damaged block is noticed only when it is read, damaged names as KeyError "Unable to
+            # ...". The system's own errors (a disk that went away) carry an errno.
+            of_hdf5 = isinstance(error, OSError) or "Unable to" in str(error)
+            if not of_hdf5 or getattr(error, "errno", None) is not None:
+                raise
+            raise InputError(f"{path} ({size} bytes) is damaged ({error}); {remedy}.") from error
+
+
+def _unreadable(size: int, error: OSError) -> str:
+    # HDF5: "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192".
+    expected = re.search(r"truncated file.*stored_eof = (\d+)", str(error))
+    if expected:
+        return f"is truncated: it has {size} bytes and should have {expected[1]}"
+    return f"({size} bytes) is unreadable ({error})"
 
 
 class GrowingArray:

@@ -1,7 +1,7 @@
 """A converted screen (perturb_processed.h5ad), read in rows as they are needed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,9 @@ import scipy.sparse as sp
 
 from vcpipe.data.csr_file import StoredRows
 from vcpipe.data.gene_names import gene_ids_of
+from vcpipe.data.hdf5 import reading_hdf5
 from vcpipe.errors import InputError
-from vcpipe.files import existing
+from vcpipe.files import digest
 
 CONTROL = "ctrl"
 
@@ -78,6 +79,39 @@ def check_same_screen(path: Path, about: dict, screen: Screen) -> None:
             )
 
 
+def names_digests(cells: Iterable[str], genes: Iterable[str]) -> dict[str, str]:
+    """Hash the names of a screen's cells and genes, each in their order."""
+    return {
+        f"{what}_digest": digest([str(name) for name in names])
+        for what, names in (("cells", cells), ("genes", genes))
+    }
+
+
+def _check_names(path: Path, about: dict, found: dict[str, str]) -> None:
+    """Refuse other rows or columns than were converted: anndata keeps uns when it takes some."""
+    for key, value in found.items():
+        if key not in about:
+            raise InputError(
+                f"{path} was written by an earlier convert_to_gears (uns['vcpipe'] has no {key}); "
+                "convert again."
+            )
+        if about[key] != value:
+            raise InputError(
+                f"{path} was changed after convert_to_gears wrote it (its "
+                f"{key.removesuffix('_digest')} are other or in another order); convert again."
+            )
+
+
+def _check_layout(path: Path, file: h5py.File) -> None:
+    for name in ("X", "layers/counts"):
+        layout = file[name].attrs.get("encoding-type", "of no layout") if name in file else "absent"
+        if layout != "csr_matrix":
+            raise InputError(
+                f"{path} was changed after convert_to_gears wrote it ({name} is {layout}, not "
+                "csr_matrix); convert again."
+            )
+
+
 def perturbed_genes(condition: str) -> list[str]:
     """The genes of a condition: perturbed_genes("A+ctrl") gives ["A"], of "ctrl" nothing."""
     return [gene for gene in condition.split("+") if gene != CONTROL]
@@ -85,18 +119,18 @@ def perturbed_genes(condition: str) -> list[str]:
 
 def open_screen(path: Path) -> Screen:
     """Open what convert_to_gears wrote; reads names and labels, no values."""
-    existing(path, "the perturb_processed.h5ad that convert_to_gears writes")
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path} is not an h5ad; expected what convert_to_gears writes.")
-    with h5py.File(path) as file:
+    what = "the perturb_processed.h5ad that convert_to_gears writes"
+    with reading_hdf5(path, what, "rerun convert_to_gears") as file:
         if "uns" not in file or "vcpipe" not in file["uns"]:
             raise InputError(
                 f"{path} was not written by convert_to_gears; expected uns['vcpipe']. "
                 "Convert the raw counts with python -m scripts.convert_to_gears."
             )
+        _check_layout(path, file)
         obs: pd.DataFrame = ad.io.read_elem(file["obs"])
         var: pd.DataFrame = ad.io.read_elem(file["var"])
         about = json.loads(ad.io.read_elem(file["uns/vcpipe"]))
+    _check_names(path, about, names_digests(obs.index, var["gene_name"]))
     screen = Screen(
         path=Path(path),
         genes=var["gene_name"].to_numpy(dtype=str),
