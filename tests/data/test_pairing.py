@@ -168,6 +168,20 @@ def test_pairs_of_other_data_are_refused(screen, controls, tmp_path):
         read_pairs(tmp_path / "pairs.npz", screen)
 
 
+def test_pairs_of_fewer_cells_are_refused(screen, controls, tmp_path):
+    control_row = pair_controls(screen, controls, "screen", seeded())
+    write_pairs(tmp_path / "pairs.npz", control_row[:-1], {"data_digest": "d1"})
+    with pytest.raises(InputError, match=r"holds pairs of 399 cells, but .* has 400; rerun"):
+        read_pairs(tmp_path / "pairs.npz", screen)
+
+
+@pytest.mark.parametrize("make", [lambda path: np.save(path, np.arange(400)), Path.mkdir])
+def test_an_array_or_a_folder_is_no_pairs(screen, tmp_path, make):
+    make(tmp_path / "pairs.npy")
+    with pytest.raises(InputError, match=r"holds no pairs \(it is no npz\)"):
+        read_pairs(tmp_path / "pairs.npy", screen)
+
+
 def test_what_holds_no_pairs_is_refused(screen, tmp_path):
     path = tmp_path / "pairs.npz"
     with pytest.raises(InputError, match=r"does not exist; expected the pairs that pair_controls"):

@@ -120,6 +120,13 @@ def test_a_list_that_is_not_there_is_named(screen):
         draw_split(screen, Split(method="published", test_list="nowhere.csv"))
 
 
+def test_a_list_in_another_encoding_and_a_folder_are_refused(tmp_path):
+    (tmp_path / "list.csv").write_bytes("target_gene\nB\n".encode("utf-16"))
+    for path in (tmp_path / "list.csv", tmp_path):
+        with pytest.raises(InputError, match=r"is no text in UTF-8 \(.*expected target genes"):
+            read_targets(path)
+
+
 @pytest.mark.skipif(not VCC.exists(), reason="the real list is not here")
 def test_the_list_of_the_virtual_cell_challenge_is_read():
     targets = read_targets(VCC)

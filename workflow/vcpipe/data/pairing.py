@@ -102,6 +102,11 @@ def write_pairs(path: Path, control_row: np.ndarray, about: dict) -> None:
 def read_pairs(path: Path, screen: Screen) -> Pairs:
     """Read the pairs of this screen; rows of other data, or in another order, mean other cells."""
     existing(path, "the pairs that pair_controls writes")
+    # np.load also takes an array (.npy), and a folder is none of its errors.
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path} holds no pairs (it is no npz); expected what pair_controls writes."
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             pairs = Pairs(Path(path), file["control_row"], json.loads(str(file["about"])))
@@ -110,6 +115,11 @@ def read_pairs(path: Path, screen: Screen) -> Pairs:
             f"{path} holds no pairs ({error}); expected what pair_controls writes."
         ) from error
     check_same_screen(path, pairs.about, screen)
+    if pairs.control_row.shape != screen.cells.shape:
+        raise InputError(
+            f"{path} holds pairs of {len(pairs.control_row)} cells, but {screen.path} has "
+            f"{len(screen.cells)}; rerun pair_controls."
+        )
     return pairs
 
 

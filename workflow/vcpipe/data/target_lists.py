@@ -56,7 +56,10 @@ def lists_of(split: Split) -> dict[str, Path]:
 
 def read_targets(path: Path) -> dict[str, str | None]:
     """Condition -> n_cells as it stands in the file, None where it does not say."""
-    lines = existing(path, WHAT).read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = existing(path, WHAT).read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path} is no text in UTF-8 ({error}); expected {WHAT}.") from error
     lines = [line for line in lines if line.strip()]
     first = lines[0] if lines else ""
     reader = csv.DictReader(lines, delimiter="\t" if "\t" in first else ",")
