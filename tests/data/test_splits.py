@@ -444,6 +444,85 @@ def test_tables_come_back_as_they_were_written(screen, tmp_path):
     assert split.num_cells["ctrl", ""] == 31
 
 
+def test_names_with_carriage_returns_tabs_and_quotes_come_back(screen, tmp_path):
+    names = np.array(["a\r", "b\r\n", "\rc", "d\te", 'f"g"', "h\n"])
+    cells = screen.cells.astype(object)
+    cells[screen.condition == "ctrl"] = [
+        f"{number}{names[number % 6]}" for number in range((screen.condition == "ctrl").sum())
+    ]
+    screen = replace(screen, cells=cells.astype(str), batch=names[np.arange(len(cells)) % 6])
+    controls = draw_controls(screen, 1)
+    settings = {"context_key": "batch", "test_contexts": ["a\r"], "val_contexts": ["h\n"]}
+    split, _ = draw_split(screen, Split(method="held_out_context", **settings))
+    write_controls(tmp_path / "controls.tsv", controls)
+    write_split(tmp_path / "split.tsv", split)
+    assert read_controls(tmp_path / "controls.tsv") == controls
+    assert read_split(tmp_path / "split.tsv") == split
+
+
+@pytest.fixture
+def edited(screen, tmp_path):
+    """Write a table and give its path after an edit: edited("split.tsv", "train", "Test")."""
+    write_split(tmp_path / "simulation.tsv", draw_split(screen, Split())[0])
+    contexts = Split(method="held_out_context", context_key="batch", test_contexts=["b1"])
+    write_split(tmp_path / "contexts.tsv", draw_split(screen, contexts)[0])
+    write_controls(tmp_path / "controls.tsv", draw_controls(screen, 1))
+
+    def edit(name: str, old: str, new: str) -> Path:
+        text = (tmp_path / name).read_text()
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, new, 1))
+        return tmp_path / name
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("simulation.tsv", "\ttest\t", "\tTest\t", "has the sets Test; expected train, val, test"),
+        (
+            "simulation.tsv",
+            "condition\tset\tsubgroup\tnum_cells\n",
+            "condition\tset\tsubgroup\tnum_cells\nG5+ctrl\ttrain\ttrain\t3\n",
+            r"names G5\+ctrl more than once; expected one line each",
+        ),
+        ("simulation.tsv", "ctrl\ttrain\tcontrol", "ctrl\ttest\tcontrol", "puts ctrl into test"),
+        ("simulation.tsv", "\t3\n", "\tx\n", "has num_cells x; expected whole numbers"),
+        ("simulation.tsv", "\t3\n", "\t3.5\n", "has num_cells 3.5; expected whole numbers"),
+        ("simulation.tsv", "\t3\n", "\n", "has num_cells ; expected whole numbers"),
+        (
+            "contexts.tsv",
+            "\tb1\ttest",
+            "\tb1\ttrain",
+            "has several sets in batch b1; expected one for all conditions",
+        ),
+    ],
+)
+def test_a_split_table_that_was_edited_wrongly_is_refused(edited, name, old, new, message):
+    with pytest.raises(InputError, match=message):
+        read_split(edited(name, old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("scoring", "score", "has the uses score; expected model, scoring"),
+        ("model", "models", "has the uses models; expected model, scoring"),
+        ("cell\tuse\n", "cell\tuse\n" + 2 * "cell007\tmodel\n", "names cell007 more than once"),
+    ],
+)
+def test_a_table_of_controls_that_was_edited_wrongly_is_refused(edited, old, new, message):
+    with pytest.raises(InputError, match=message):
+        read_controls(edited("controls.tsv", old, new))
+
+
+@pytest.mark.parametrize("read", [read_split, read_controls])
+def test_a_folder_is_no_table(read, tmp_path):
+    with pytest.raises(InputError, match="is no TSV"):
+        read(tmp_path)
+
+
 def test_the_script_writes_what_gears_reads(screen, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("vcpipe.data.screen.open_screen", lambda path: screen)
     names = {name: tmp_path / name for name in ("table", "pickle", "subgroup")}

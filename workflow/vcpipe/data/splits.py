@@ -4,6 +4,7 @@ How they are drawn is in split_methods.py, held_out_contexts.py and target_lists
 made, written and read.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -116,10 +117,7 @@ def _subgroup(condition: str, set_name: str, train: list[str]) -> str:
 def read_custom(path: Path, perturbations: list[str]) -> dict[str, list[str]]:
     """Read a table of condition and set that names each perturbation of the screen once."""
     table = _read_tsv(path, ["condition", "set"], "a split table with columns condition, set")
-    known = (*SETS, UNUSED)
-    wrong = sorted(set(table["set"]) - set(known))
-    if wrong:
-        raise InputError(f"{path} has the sets {listed(wrong)}; expected {', '.join(known)}.")
+    _check_known(path, table, "set", (*SETS, UNUSED))
     table["name"] = [condition_of(label, Columns()) for label in table["condition"]]
     if (table["set"][table["name"] == CONTROL] != "train").any():
         raise InputError(
@@ -317,8 +315,7 @@ def write_split(path: Path, split: SplitTable) -> None:
     ]
     columns = ["condition", split.context_key, "set", "subgroup", "num_cells"]
     table = pd.DataFrame(rows, columns=columns)
-    with writing(path) as partial:
-        table.to_csv(partial, sep="\t", index=False, columns=[name for name in columns if name])
+    _write_tsv(path, table[[name for name in columns if name]])
 
 
 def read_split(path: Path) -> SplitTable:
@@ -330,6 +327,12 @@ def read_split(path: Path) -> SplitTable:
     context_key = next((key for key in CONTEXT_KEYS if key in table), "")
     context = table[context_key] if context_key else [""] * len(table)
     places = list(zip(table["condition"], context, strict=True))
+    _check_known(path, table, "set", (*SETS, UNUSED))
+    _check_once(path, list(map(_shown, places)))
+    _check_sets(path, table, context_key)
+    wrong = [number for number in table["num_cells"] if not number.isdecimal()]
+    if wrong:
+        raise InputError(f"{path} has num_cells {listed(wrong)}; expected whole numbers.")
     sets, subgroup, num_cells = (
         dict(zip(places, table[name], strict=True)) for name in ("set", "subgroup", "num_cells")
     )
@@ -338,22 +341,64 @@ def read_split(path: Path) -> SplitTable:
 
 
 def write_controls(path: Path, controls: dict[str, str]) -> None:
-    table = pd.DataFrame({"cell": list(controls), "use": list(controls.values())})
-    with writing(path) as partial:
-        table.to_csv(partial, sep="\t", index=False)
+    _write_tsv(path, pd.DataFrame({"cell": list(controls), "use": list(controls.values())}))
 
 
 def read_controls(path: Path) -> dict[str, str]:
     """Read cell -> model or scoring."""
     table = _read_tsv(path, ["cell", "use"], "the controls that pair_controls writes")
+    _check_known(path, table, "use", USES)
+    _check_once(path, table["cell"].tolist())
     return dict(zip(table["cell"], table["use"], strict=True))
+
+
+def _write_tsv(path: Path, table: pd.DataFrame) -> None:
+    text = table.to_csv(sep="\t", index=False)
+    if "\r" in text:
+        # It ends a line unless it is quoted, which pandas does only where it quotes everything.
+        text = table.to_csv(sep="\t", index=False, quoting=csv.QUOTE_ALL)
+    with writing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def _check_known(path: Path, table: pd.DataFrame, column: str, known: tuple[str, ...]) -> None:
+    wrong = sorted(set(table[column]) - set(known))
+    if wrong:
+        raise InputError(f"{path} has the {column}s {listed(wrong)}; expected {', '.join(known)}.")
+
+
+def _check_once(path: Path, names: list[str]) -> None:
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
+    if twice:
+        raise InputError(f"{path} names {listed(twice)} more than once; expected one line each.")
+
+
+def _check_sets(path: Path, table: pd.DataFrame, context_key: str) -> None:
+    """Controls are train; where contexts are held out, all of a context has one set."""
+    if not context_key:
+        wrong = table[(table["condition"] == CONTROL) & (table["set"] != "train")]
+        if len(wrong):
+            raise InputError(f"{path} puts {CONTROL} into {wrong['set'].iloc[0]}; expected train.")
+        return
+    num_sets = table.groupby(context_key)["set"].nunique()
+    divided = num_sets.index[num_sets > 1]
+    if len(divided):
+        raise InputError(
+            f"{path} has several sets in {context_key} {listed(divided)}; expected one for all "
+            "conditions of a context, the control too. Rerun split_perturbations."
+        )
 
 
 def _read_tsv(path: Path, columns: list[str], what: str) -> pd.DataFrame:
     try:
         # "NA" is a sodium channel or a cell's name before it is a missing value.
         table = pd.read_csv(existing(path, what), sep="\t", dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        IsADirectoryError,
+    ) as error:
         raise InputError(f"{path} is no TSV ({error}); expected {what}.") from error
     missing = [column for column in columns if column not in table]
     if missing:
