@@ -35,13 +35,18 @@ def test_another_name_for_the_same_cells_is_no_way_around_it(values):
     assert "that its encoder has seen" in wrong(values)
 
 
-def test_where_nothing_is_held_out_nothing_leaks(values):
+def test_controls_kept_for_scoring_are_not_pretrained_on_where_no_perturbation_is_held_out(values):
     values["preprocess"]["c"]["split"] = None
     values["finetune"]["f"] |= {
         "split": "all",
         "training": {"early_stopping": {"monitor": "train_loss"}},
     }
-    read_pipeline(values=values)
+    text = wrong(values)
+    assert "finetune.f is tested on control cells of d that its encoder has seen" in text
+    assert "preprocess.c.split is None; expected 'all'" in text
+    for split in ("all", "s"):
+        values["preprocess"]["c"]["split"] = split
+        read_pipeline(values=values)
 
 
 def test_a_split_without_val_cannot_be_monitored(values):

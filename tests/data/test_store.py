@@ -5,7 +5,7 @@ import pytest
 
 from vcpipe.config.preprocess import Cells
 from vcpipe.data.binning import bin_cell
-from vcpipe.data.store import open_store, write_store
+from vcpipe.data.store import open_store, seen_controls, write_store
 from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.errors import InputError
 
@@ -92,4 +92,10 @@ def test_the_digest_follows_which_cells_entered(screen, vocabulary, tmp_path):
     other = write(tmp_path / "other", screen, np.arange(1, 10), vocabulary)
     assert one.manifest["data_digest"] != other.manifest["data_digest"]
     seen = {"condition": ["ctrl"], "cell_type": ["unknown"], "batch": ["b0", "b1"]}
-    assert one.manifest["seen"] == {screen.data_digest: seen}
+    assert one.manifest["seen"] == {screen.data_digest: seen | {"controls": "ff80000000"}}
+
+
+def test_the_manifest_says_which_control_cells_are_inside(screen, vocabulary, tmp_path):
+    store = write(tmp_path / "store", screen, np.array([3, 4, 39, 77]), vocabulary)
+    seen = store.manifest["seen"][screen.data_digest]
+    assert seen_controls(seen, screen).tolist() == [3, 4, 39]

@@ -17,7 +17,7 @@ from vcpipe.config.splits import Split
 from vcpipe.data.gears import convert
 from vcpipe.data.pairing import Pairs, pair_controls
 from vcpipe.data.screen import open_screen
-from vcpipe.data.splits import draw_controls, draw_split, training_rows
+from vcpipe.data.splits import control_rows, draw_controls, draw_split, training_rows
 from vcpipe.data.store import open_store, write_store
 from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.errors import InputError
@@ -170,6 +170,26 @@ def test_an_encoder_that_saw_held_out_cells_is_refused(run_pretrain, run_finetun
     held_out = split.conditions("test")[0].replace("+", r"\+")
     with pytest.raises(InputError, match=f"was pretrained on cells of .*{held_out}"):
         run_finetune(base)
+
+
+def test_an_encoder_that_saw_a_control_kept_for_scoring_is_refused(
+    run_pretrain, run_finetune, screen, split, controls
+):
+    scoring = control_rows(screen, controls, "scoring")
+    rows = np.append(training_rows(screen, split, controls), scoring[3])
+    message = f"on 1 control cells that are kept for scoring: {screen.cells[scoring[3]]}"
+    with pytest.raises(InputError, match=message):
+        run_finetune(run_pretrain(rows=rows))
+
+
+@pytest.mark.parametrize("seen", [["ctrl", "GENE03+ctrl"], {"condition": ["ctrl"]}])
+def test_an_encoder_of_an_earlier_version_that_saw_the_screen_is_refused(
+    run_pretrain, run_finetune, screen, seen
+):
+    base = run_pretrain()
+    about = base.about | {"seen": {screen.data_digest: seen}}
+    with pytest.raises(InputError, match=r"by an earlier version, .*; pretrain it again"):
+        run_finetune(replace(base, args=base.args | {"vcpipe": about}))
 
 
 @pytest.fixture

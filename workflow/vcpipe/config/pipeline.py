@@ -92,7 +92,10 @@ def _strays(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
 
 
 def _leaks(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
-    """A corpus that holds the cells a run is tested on."""
+    """A corpus that holds the cells a run is tested on, or control cells that are kept for scoring.
+
+    Any split leaves the latter out, so where no perturbation is held out, any will do.
+    """
     pretrained = pipeline.pretrain.get(run.pretrained)
     corpus = pipeline.preprocess.get(pretrained.corpus) if pretrained else None
     if corpus is None or corpus.split == run.split:
@@ -102,9 +105,10 @@ def _leaks(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
     if tested is None or not any(dataset and dataset.same_cells(tested) for dataset in learned):
         return []
     split = pipeline.splits.get(run.split)
-    if split is None or split.method == "no_split":
+    if split is None or (split.method == "no_split" and corpus.split):
         return []
+    tested_on = "control cells" if split.method == "no_split" else "perturbations"
     return [
-        f"finetune.{name} is tested on perturbations of {run.dataset} that its encoder has seen: "
+        f"finetune.{name} is tested on {tested_on} of {run.dataset} that its encoder has seen: "
         f"preprocess.{pretrained.corpus}.split is {corpus.split!r}; expected {run.split!r}"
     ]

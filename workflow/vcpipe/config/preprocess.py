@@ -31,7 +31,11 @@ class Cells(Section):
 class Corpus(Section):
     datasets: list[Name] = Field(min_length=1, description="datasets in the store")
     split: Name | None = Field(
-        None, description="leave out the cells that this split keeps for val and test; null: none"
+        None,
+        description=(
+            "leave out the cells that this split keeps for val and test, and the control cells "
+            "that are kept for scoring; null: leave out none"
+        ),
     )
     vocabulary: Vocabulary = Field(Vocabulary(), description="build_vocabulary")
     cells: Cells = Field(Cells(), description="prepare_cells")

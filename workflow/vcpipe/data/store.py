@@ -17,13 +17,13 @@ import scipy.sparse as sp
 
 from vcpipe.config.preprocess import Cells
 from vcpipe.data.binning import bin_cell
-from vcpipe.data.screen import Screen
+from vcpipe.data.screen import CONTROL, Screen
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError
 from vcpipe.files import digest, read_json, writing
 
 ARRAYS = {"genes": "int32", "counts": "uint32", "bins": "uint8"}
-FORMAT = 2
+FORMAT = 3
 LABELS = ("condition", "cell_type", "batch")  # what a split may hold out by
 
 
@@ -102,12 +102,7 @@ def write_store(
             "num_cells_left_out": sum(len(rows) for _, _, rows in sources) - len(table),
             "cells_digest": hashlib.sha256((folder / "cells.tsv").read_bytes()).hexdigest()[:16],
             "target_sum": _target_sum(sources),
-            "seen": {
-                screen.data_digest: {
-                    label: sorted(set(getattr(screen, label)[rows])) for label in LABELS
-                }
-                for _, screen, rows in sources
-            },
+            "seen": {screen.data_digest: _seen(screen, rows) for _, screen, rows in sources},
             "num_entries": int(starts[-1][-1]),
             "cells": config.model_dump(mode="json"),
             "vocabulary_digest": vocabulary.digest,
@@ -117,6 +112,21 @@ def write_store(
         manifest["data_digest"] = digest(manifest)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True))
     return manifest
+
+
+def _seen(screen: Screen, rows: np.ndarray) -> dict:
+    """What of a screen is in the store: labels, and which of its control cells."""
+    labels = {label: sorted(set(getattr(screen, label)[rows])) for label in LABELS}
+    is_seen = np.isin(np.flatnonzero(screen.condition == CONTROL), rows)
+    # A bit each, in the order of rows, which data_digest holds fast.
+    return {**labels, "controls": np.packbits(is_seen).tobytes().hex()}
+
+
+def seen_controls(seen: dict, screen: Screen) -> np.ndarray:
+    """Rows of the control cells of a screen that are in a store."""
+    rows = np.flatnonzero(screen.condition == CONTROL)
+    bits = np.frombuffer(bytes.fromhex(seen["controls"]), dtype=np.uint8)
+    return rows[np.unpackbits(bits, count=len(rows)).astype(bool)]
 
 
 def _target_sum(sources: list[tuple[str, Screen, np.ndarray]]) -> float:

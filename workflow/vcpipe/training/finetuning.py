@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vcpipe.config.finetune import Finetune
@@ -11,7 +12,8 @@ from vcpipe.data.model_cells import model_rows
 from vcpipe.data.pairing import Pairs, check_own_contexts, check_same_controls
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
-from vcpipe.data.splits import SplitTable, split_digest
+from vcpipe.data.splits import SplitTable, control_rows, split_digest
+from vcpipe.data.store import seen_controls
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import SHARED, TransformerGenerator
@@ -40,7 +42,7 @@ def finetune(
 ) -> Progress:
     """Finetune a folder's encoder on the split's training perturbations."""
     settings, vocabulary = config.perturbation, base.vocabulary
-    check_unseen(base, screen, split)
+    check_unseen(base, screen, split, controls)
     check_same_controls(pairs, screen, controls)
     check_own_contexts(pairs, screen, split)
     rows = model_rows(screen, split, controls)
@@ -91,14 +93,30 @@ def finetune(
     return run.train_and_write(model, loss, cells, held_out, size, vocabulary, args, out, metrics)
 
 
-def check_unseen(base: ModelFolder, screen: Screen, split: SplitTable) -> None:
-    """Refuse an encoder that was pretrained on cells that this split keeps out of train."""
+def check_unseen(
+    base: ModelFolder, screen: Screen, split: SplitTable, controls: dict[str, str]
+) -> None:
+    """Refuse an encoder that was pretrained on cells kept out of train, or kept for scoring."""
+    seen = base.about.get("seen", {}).get(screen.data_digest)
+    if seen is None:
+        return
+    if "controls" not in seen:
+        raise InputError(
+            f"{base.path} was pretrained on cells of {screen.path} by an earlier version, which "
+            "did not note all that it has seen; pretrain it again."
+        )
     key = split.context_key or "condition"
-    seen = base.about.get("seen", {}).get(screen.data_digest, {}).get(key, [])
     # A context is held out as a whole: its controls count too.
     held_out = {context or one for (one, context), its in split.sets.items() if its != "train"}
-    if held_out & set(seen):
+    remedy = "Prepare its corpus with this split (preprocess.<corpus>.split)."
+    if held_out & set(seen[key]):
         raise InputError(
-            f"{base.path} was pretrained on cells of {listed(sorted(held_out & set(seen)))}, which "
-            "the split holds out. Prepare its corpus with this split (preprocess.<corpus>.split)."
+            f"{base.path} was pretrained on cells of {listed(sorted(held_out & set(seen[key])))}, "
+            f"which the split holds out. {remedy}"
+        )
+    both = np.intersect1d(seen_controls(seen, screen), control_rows(screen, controls, "scoring"))
+    if len(both):
+        raise InputError(
+            f"{base.path} was pretrained on {len(both)} control cells that are kept for scoring: "
+            f"{listed(screen.cells[both])}. {remedy}"
         )
