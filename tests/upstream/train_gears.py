@@ -9,18 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import scanpy as sc
 from gears import GEARS, PertData
-from gears.data_utils import get_DE_genes, get_dropout_non_zero_genes
 from gears.inference import compute_metrics, evaluate
-
-DICTIONARIES = (
-    "rank_genes_groups_cov_all",
-    "non_zeros_gene_idx",
-    "non_dropout_gene_idx",
-    "top_non_dropout_de_20",
-    "top_non_zero_de_20",
-)
+from rank_gears import dictionaries
 
 
 def main(folder: Path) -> dict:
@@ -33,21 +24,6 @@ def main(folder: Path) -> dict:
 def refuse_the_network(event: str, arguments: tuple) -> None:
     if event in ("socket.connect", "socket.getaddrinfo"):
         raise RuntimeError(f"GEARS asked for the network: {event} {arguments[1:]}")
-
-
-def dictionaries(cells: Path) -> dict:
-    """The columns and dictionaries that GEARS derives from conditions and X alone."""
-    made = sc.read_h5ad(cells)
-    plain = sc.AnnData(made.X, made.obs[["condition", "cell_type"]].copy(), made.var.copy())
-    plain = get_dropout_non_zero_genes(get_DE_genes(plain, False))
-    columns = ("condition_name", "dose_val", "control")
-    return {
-        "obs": {key: plain.obs[key].tolist() for key in columns},
-        "uns": {
-            key: {name: np.asarray(values).tolist() for name, values in plain.uns[key].items()}
-            for key in DICTIONARIES
-        },
-    }
 
 
 def trained(folder: Path) -> dict:
