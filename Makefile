@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all upstream-test upstream-test-gears check-demo lint docs envs clean
+.PHONY: demo test test-all upstream-test upstream-test-gears bench check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -14,6 +14,7 @@ help:
 	@echo "make test   the test suite (make test-all: the slow ones too)"
 	@echo "make upstream-test  our files in the real cell-gears and scgpt (9 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
+	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
 	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
 	@echo "make envs   envs/*.yaml, pinned as in requirements.lock"
@@ -69,6 +70,10 @@ upstream-test: .venv/installed.lock .venvs/gears/installed.lock .venvs/scgpt/ins
 upstream-test-gears: .venv/installed.lock .venvs/gears/installed.lock
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python \
 	  pytest -m upstream tests/upstream --ignore=tests/upstream/test_scgpt.py
+
+# NAME=convert, or several names; without one all but full_size, which takes 60 GB of disk.
+bench: .venv/installed.lock .venvs/gears/installed.lock
+	python -m tests.benchmarks $(NAME)
 
 # What a finished demo must hold; .ci/run calls it after make demo.
 check-demo: .venv/installed.lock

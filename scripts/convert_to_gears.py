@@ -1,7 +1,9 @@
 """Convert raw counts of a perturbation screen to the h5ad that GEARS and scGPT read.
 
 Reads an h5ad (CSR or dense) in chunks of cells, so it needs little memory; CSC, which has no rows
-on disk, is read whole. A wrong file is refused with what is wrong and nothing is written. Writes
+on disk, is read whole. The column of the perturbed genes and the label of controls are found where
+dataset.perturbation_key and dataset.control_label are not given, if nothing else is possible. A
+wrong file is refused with what is wrong and nothing is written. Writes
 
   obs   condition (ctrl, GENE+ctrl, A+B), cell_type, batch, control, dose_val, condition_name,
         and the columns that were there
@@ -10,8 +12,8 @@ on disk, is read whole. A wrong file is refused with what is wrong and nothing i
   uns   rank_genes_groups_cov_all (Welch's t against the control cells of the cell type) and the
         other four dictionaries of cell-gears 0.1.2; vcpipe: settings and a digest of the data
 
-and a report with the same digest, numbers of cells, and what was dropped. Settings that begin with
-`dataset.` are those of one datasets.<name> in config/config.yaml.
+and a report with the same digest, numbers of cells, and what was found and dropped. Settings that
+begin with `dataset.` are those of one datasets.<name> in config/config.yaml.
 
   python -m scripts.convert_to_gears --cells raw.h5ad --name demo \\
       --out results/convert_to_gears/demo/perturb_processed.h5ad \\
@@ -41,6 +43,14 @@ def main(argv: list[str] | None = None) -> None:
         f"{args.name}: {about['num_cells']} cells ({about['num_control_cells']} control) × "
         f"{about['num_genes']} genes, {about['num_perturbations']} perturbations -> {args.out}"
     )
+    if about["detected"]:
+        found = ", ".join(f"{key} {value}" for key, value in about["detected"].items())
+        print(f"found by its labels: {found}")
+    if about["renamed_cell_types"]:
+        renamed = [f"{old} -> {new}" for old, new in about["renamed_cell_types"].items()]
+        print(f"cell types renamed: {', '.join(renamed)}")
+    if about["dropped_labels"]:
+        print(f"left out: {about['dropped_labels']} (cells of each label in drop_labels)")
     if about["dropped_cells"]:
         print(f"dropped: {about['dropped_cells']} (cells of each condition)")
     if about["unknown_targets"]:

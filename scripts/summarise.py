@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
         "--scores", type=Path, nargs="+", required=True, help="folders of score_perturbations"
     )
     made.add_argument("--logs", type=Path, nargs="*", default=[], help="metrics.csv of trainings")
-    made.add_argument("--checks", type=Path, nargs="+", required=True, help="of check_dataset")
+    made.add_argument("--checks", type=Path, nargs="*", default=[], help="of check_dataset")
     made.add_argument("--checked", type=Path, required=True, help="data_checks.tsv to write")
     made.add_argument("--out", type=Path, required=True, help="summary.csv to write")
     made.add_argument("--verdicts", type=Path, required=True, help="verdicts.tsv to write")

@@ -30,8 +30,8 @@ def available_screens() -> list[str]:
 
 
 def converted_screen(name: str, folder: Path) -> Path:
-    """One of SCREENS, as convert_to_gears leaves it."""
-    counts, converted = folder / f"{name}_counts.h5ad", folder / f"{name}.h5ad"
+    """One of SCREENS as convert_to_gears leaves it: <name>/perturb_processed.h5ad."""
+    counts, converted = folder / f"{name}.h5ad", folder / name / "perturb_processed.h5ad"
     if name == "demo":
         demo = Dataset.model_validate(read_yaml(PROJECT / "config/demo.yaml")["datasets"]["demo"])
         simulation.write_screen(counts, simulation.plan_screen(demo.simulate))

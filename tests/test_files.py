@@ -1,10 +1,12 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from vcpipe.errors import InputError
 from vcpipe.files import digest, fingerprint, writing
 
 LIBRARY = str(Path(__file__).parents[1] / "workflow")
@@ -79,3 +81,38 @@ with writing(Path({str(out)!r})) as partial:
         partial.write_text("whole")
 
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    with (
+        pytest.raises(InputError, match=r"It needs about .*are free in .*Make room"),
+        writing(tmp_path / "made.bin", needed=free + 10**12),
+    ):
+        pytest.fail("the block must not begin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_midway_leaves_nothing_and_the_error_says_what_was_needed(tmp_path):
+    program = f"""
+import resource
+from vcpipe.files import writing
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with writing({str(tmp_path / "made.bin")!r}, needed=3_000_000) as partial:
+    partial.write_bytes(bytes(3_000_000))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": LIBRARY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert "made.bin cannot be written: File too large, after 100 kB. It needs about 3 MB" in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "made.bin"):
+        (tmp_path / "absent").read_bytes()

@@ -25,6 +25,14 @@ def test_the_schema_accepts_what_ships(name):
     jsonschema.validate(read_yaml(PROJECT / "config" / name), schema())
 
 
+def test_what_every_screen_must_say_is_marked_and_the_guide_speaks_of_the_mark():
+    lines = (PROJECT / "config" / "my_screen.yaml").read_text().splitlines()
+    marked = {line.split(":")[0].strip() for line in lines if line.endswith("<- yours")}
+    assert marked == {"path", "perturbation_key", "control_label", "batch_key", "effect"}
+    guide = (PROJECT / "resources" / "README.md").read_text()
+    assert "change the settings marked `<- yours`" in guide
+
+
 def test_the_schema_refuses_an_unknown_key():
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"datasets": {"d": {"pathh": "x"}}}, schema())

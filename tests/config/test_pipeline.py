@@ -110,3 +110,19 @@ def test_a_run_may_not_have_the_name_of_a_baseline(values):
 def test_a_name_that_is_no_file_name_is_refused(values, name):
     values["finetune"][name] = values["finetune"].pop("f")
     assert "finetune" in wrong(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("control_label", 5, "control_label is 5; expected a label or a list of labels"),
+        ("control_label", [], "control_label is []; expected a label or a list of labels"),
+        ("control_label", ["NT", 5], "expected a label or a list of labels, in quotes"),
+        ("target_pattern", "[", "target_pattern is '['; expected a regular expression (unterm"),
+        ("target_pattern", "abc", "expected a group in parentheses around what was perturbed"),
+        ("drop_labels", ["NT"], "'NT' stands in control_label and in drop_labels"),
+    ],
+)
+def test_labels_and_patterns_that_mean_nothing_are_refused(values, key, value, message):
+    values["datasets"]["d"] |= {"control_label": "NT", key: value}
+    assert message in wrong(values)

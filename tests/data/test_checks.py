@@ -1,5 +1,6 @@
 """The checks find what is known of a screen, and their numbers are those of the dense matrix."""
 
+import re
 from pathlib import Path
 
 import anndata as ad
@@ -11,7 +12,10 @@ from scipy import stats
 
 from scripts import check_dataset, simulate_screen
 from vcpipe.config.checks import Checked
+from vcpipe.config.documentation import rows
 from vcpipe.config.gears import Conversion
+from vcpipe.config.pipeline import Pipeline
+from vcpipe.data.check_summary import ADVICE
 from vcpipe.data.checks import check_screen, joined, read_summaries
 from vcpipe.data.gears import convert
 from vcpipe.data.group_sums import add_cells, empty_sums
@@ -307,8 +311,10 @@ def test_without_an_expected_effect_nothing_is_judged(known):
 
 def test_a_screen_without_any_measured_target_is_checked_all_the_same(raw, tmp_path):
     raw = raw[raw.obs["target_gene"].isin(["non-targeting", "ABSENT"])].copy()
+    # Without a measured target nothing tells which column holds them.
+    named = {"perturbation_key": "target_gene", "control_label": "non-targeting"}
     for effect in ("down", "none"):
-        tables = check_screen(converted(raw, tmp_path), Checked(effect=effect))
+        tables = check_screen(converted(raw, tmp_path, **named), Checked(effect=effect))
         assert tables["targets"]["verdict"].tolist() == ["target_not_measured"]
         values = tables["summary"].set_index("key")["value"]
         assert values["num_judged_targets"] == "0 of 1"
@@ -352,6 +358,32 @@ def test_the_summary_says_who_is_flagged_and_what_to_do(tables):
     )
     assert summary.loc["perturbations.low_depth", "flag"] == "ok"
     assert summary.loc["perturbations.low_depth", "advice"] == ""
+
+
+def test_cells_left_out_by_their_label_are_counted_with_those_that_policies_drop(raw, tmp_path):
+    settings = {"drop_labels": [FAINT], "unknown_targets": "drop", "min_cells": 9}
+    screen = converted(raw, tmp_path, small_perturbations="drop", **settings)
+    summary = check_screen(screen, Checked())["summary"].set_index("key")["value"]
+    assert summary["dropped_cells"] == CELLS[FAINT] + CELLS["ABSENT"] + CELLS["G50"]
+    assert summary["num_cells"] + summary["dropped_cells"] == len(raw)
+
+
+def test_every_setting_that_advice_names_exists():
+    keys = {row["key"] for row in rows(Pipeline)}
+    thresholds = Checked().thresholds.model_dump()
+    texts = [text for flags in ADVICE.values() for pair in flags.values() for text in pair]
+    named = {
+        word
+        for text in texts
+        for word in re.findall(
+            r"[\w<>]+(?:[._][\w<>]+)+", text.format(**thresholds, dataset="<name>")
+        )
+        if word[0].isalpha() and not word.endswith(".tsv")
+    }
+    # After the first one of a section, others stand by their last name.
+    unknown = named - keys - {key.split(".")[-1] for key in keys}
+    assert not unknown
+    assert {"gears.pairing.within", "datasets.<name>.small_perturbations", "min_cells"} <= named
 
 
 def test_few_controls_are_the_first_thing_said(known):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from vcpipe.config.datasets import Dataset
-from vcpipe.data.conditions import condition_of, read_labels
+from vcpipe.data.conditions import read_labels
 from vcpipe.data.counts import open_counts
 from vcpipe.errors import InputError
 
@@ -23,41 +23,22 @@ def labels_of(counts, tmp_path):
     return read
 
 
-@pytest.mark.parametrize(
-    ("label", "condition"),
-    [
-        ("NT", "ctrl"),
-        ("ctrl", "ctrl"),
-        ("A", "A+ctrl"),
-        ("A+ctrl", "A+ctrl"),
-        ("ctrl+A", "A+ctrl"),
-        ("NT+A", "A+ctrl"),
-        ("A+B", "A+B"),
-        ("B+A", "A+B"),
-    ],
-)
-def test_every_way_to_write_a_condition_becomes_one(label, condition):
-    assert condition_of(label, "NT") == condition
-
-
-@pytest.mark.parametrize("label", ["A+B+C", "A+A", "A+", "+"])
-def test_what_is_no_gene_or_pair_of_genes_is_refused(label):
-    with pytest.raises(InputError, match="is no perturbation; expected a gene, or two different"):
-        condition_of(label, "NT")
-
-
-@pytest.mark.parametrize("label", ["neg_ctrl", "A/B"])
-def test_names_that_gears_files_cannot_hold_are_refused(label):
-    with pytest.raises(InputError, match=f"Label '{label}' contains 'ctrl' or '/'"):
-        condition_of(label, "NT")
-
-
 def test_labels_that_are_already_conditions_are_taken_as_they_are(labels_of, counts):
     names = {gene: f"{gene}+ctrl" for gene in counts.obs["target_gene"].cat.categories}
     names["non-targeting"] = "ctrl"
     plain = labels_of().condition
     gears = {cell: names[label] for cell, label in counts.obs["target_gene"].items()}
     np.testing.assert_array_equal(labels_of(gears).condition, plain)
+
+
+@pytest.mark.parametrize("given", [{}, {"control_label": "non-targeting"}])
+def test_a_perturbed_gene_called_ctrl_is_refused_with_found_and_with_given_settings(
+    labels_of, counts, given
+):
+    counts.var_names = ["ctrl", *counts.var_names[1:]]
+    cells = {"cell050": "ctrl", "cell051": "ctrl"}
+    with pytest.raises(InputError, match=r"with 'ctrl', 'ctrl' \(2 cells\), which is a measured"):
+        labels_of(cells, **given)
 
 
 @pytest.mark.parametrize("setting", ["perturbation_key", "batch_key", "cell_type_key"])
@@ -67,21 +48,6 @@ def test_a_missing_column_is_named_with_those_that_exist_and_its_setting(labels_
         match=rf"'tiny' has no obs column 'gone'; its columns are target_gene.*tiny.{setting}",
     ):
         labels_of(**{setting: "gone"})
-
-
-def test_without_control_cells_the_labels_are_listed_and_the_nearest_suggested(labels_of):
-    with pytest.raises(
-        InputError,
-        match=r"no target_gene is 'nontargeting'; did you mean 'non-targeting'\? "
-        r"Its labels are non-targeting, GENE03, .*\. Set datasets.tiny.control_label",
-    ):
-        labels_of(control_label="nontargeting")
-
-
-@pytest.mark.parametrize("label", ["NT", "control", "zzz"])
-def test_labels_that_look_like_controls_are_suggested_first(labels_of, label):
-    with pytest.raises(InputError, match=r"did you mean 'non-targeting'\?"):
-        labels_of(control_label=label)
 
 
 @pytest.mark.parametrize("missing", [None, "nan", ""])
@@ -150,7 +116,36 @@ def test_a_cell_type_with_an_underscore_is_refused(labels_of, counts):
         labels_of(cell_type_key="kind")
 
 
-def test_a_perturbed_gene_whose_own_name_has_a_plus_is_refused(labels_of, counts):
-    counts.var_names = ["GENE00+AS1", *counts.var_names[1:]]
-    with pytest.raises(InputError, match=r"perturbs GENE00\+AS1, names of measured genes"):
-        labels_of({"cell050": "GENE00+AS1", "cell051": "GENE00+AS1"})
+def test_unsafe_cell_types_are_replaced_when_asked_and_reported(labels_of, counts):
+    counts.obs["kind"] = np.where(np.arange(120) % 2, "H1_ESC/p4", "K562")
+    labels = labels_of(cell_type_key="kind", unsafe_cell_types="replace")
+    assert set(labels.cell_type) == {"H1-ESC-p4", "K562"}
+    assert labels.renamed_cell_types == {"H1_ESC/p4": "H1-ESC-p4"}
+
+
+def test_cell_types_that_would_be_called_alike_are_refused(labels_of, counts):
+    counts.obs["kind"] = np.where(np.arange(120) % 2, "H1_ESC", "H1-ESC")
+    with pytest.raises(InputError, match="cell types H1-ESC, H1_ESC of dataset 'tiny' would be"):
+        labels_of(cell_type_key="kind", unsafe_cell_types="replace")
+
+
+def test_cells_with_a_label_to_drop_are_left_out_and_counted(labels_of):
+    labels = labels_of({"cell050": "*", "cell051": "multiplet"}, drop_labels=["*", "multiplet"])
+    assert np.flatnonzero(~labels.kept).tolist() == [50, 51]
+    assert labels.dropped_labels == {"*": 1, "multiplet": 1}
+    assert labels.dropped == {}
+
+
+def test_of_cells_that_are_left_out_nothing_else_is_asked(labels_of, counts):
+    counts.obs["batch"] = pd.Categorical([*counts.obs["batch"][:-1], None])
+    counts.obs["kind"] = ["K562"] * 119 + ["H1_ESC"]
+    labels = labels_of({"cell119": "unassigned"}, drop_labels=["unassigned"], cell_type_key="kind")
+    assert labels.kept.sum() == 119
+    assert labels.unknown_targets == []
+
+
+def test_found_settings_are_those_that_were_not_given(labels_of):
+    labels = labels_of(control_label="non-targeting")
+    assert labels.detected == {"perturbation_key": "target_gene"}
+    assert labels.columns.perturbation_key == "target_gene"
+    assert labels_of(perturbation_key="target_gene", control_label="non-targeting").detected == {}

@@ -1,3 +1,5 @@
+import pickle
+
 import anndata as ad
 import h5py
 import numpy as np
@@ -5,16 +7,17 @@ import pytest
 import scipy.sparse as sp
 
 from vcpipe.config.gears import Conversion
-from vcpipe.data import gears
+from vcpipe.data import hdf5
 from vcpipe.data.csr_file import CsrFile, StoredRows
 from vcpipe.data.gears import convert
+from vcpipe.data.screen import open_screen
 from vcpipe.errors import InputError
 
 
 @pytest.fixture
 def converted(counts, tmp_path, monkeypatch):
     """A screen whose arrays lie in many chunks, none of which ends where a row does."""
-    monkeypatch.setattr(gears, "HDF5_CHUNK", 37)
+    monkeypatch.setattr(hdf5, "CHUNK", 37)
     counts.write_h5ad(tmp_path / "raw.h5ad")
     convert(tmp_path / "raw.h5ad", "tiny", Conversion(), tmp_path / "screen.h5ad")
     return tmp_path / "screen.h5ad"
@@ -56,6 +59,28 @@ def test_a_screen_that_was_compressed_later_is_refused(converted, tmp_path):
     ad.read_h5ad(converted).write_h5ad(tmp_path / "small.h5ad", compression="gzip")
     with pytest.raises(InputError, match=r"small\.h5ad: X/data .* rerun convert_to_gears"):
         StoredRows(tmp_path / "small.h5ad", "X")
+
+
+def test_a_screen_whose_bytes_were_shuffled_later_is_refused(converted):
+    with h5py.File(converted, "r+") as file:
+        values = file["X/data"][:]
+        del file["X/data"]
+        file["X"].create_dataset("data", data=values, chunks=(37,), shuffle=True)
+    with pytest.raises(InputError, match=r"X/data was written anew .* rerun convert_to_gears"):
+        StoredRows(converted, "X")
+
+
+def test_an_opened_screen_keeps_its_rows_when_another_takes_its_name(converted, counts, tmp_path):
+    screen = open_screen(converted)
+    before = screen.counts(slice(None)).toarray()
+    counts[::-1].copy().write_h5ad(tmp_path / "raw.h5ad")
+    convert(tmp_path / "raw.h5ad", "tiny", Conversion(), converted)
+    np.testing.assert_array_equal(screen.counts(slice(None)).toarray(), before)
+
+
+def test_an_opened_screen_is_not_handed_to_another_process(converted):
+    with pytest.raises(TypeError, match="open in this process only"):
+        pickle.dumps(open_screen(converted))
 
 
 def test_a_screen_that_lost_its_end_is_refused(converted):

@@ -7,6 +7,7 @@ from pathlib import Path
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
@@ -15,6 +16,7 @@ from scripts.convert_to_gears import main
 from vcpipe.config.gears import Conversion
 from vcpipe.data import gears
 from vcpipe.data.gears import convert, index_dtype
+from vcpipe.data.gears_rankings import encoded
 from vcpipe.data.screen import open_screen
 from vcpipe.errors import InputError
 
@@ -193,6 +195,23 @@ def test_gene_names_from_a_column_become_the_index_and_the_former_index_is_kept(
     assert list(var["gene_id"]) == list(counts.var_names)
 
 
+@pytest.mark.parametrize("key", ["gene_id", "gene_ids", "ensembl_id"])
+@pytest.mark.parametrize("gene_name_key", [None, "symbol"])
+def test_gene_ids_in_a_column_stay_as_they_are(converted, counts, key, gene_name_key):
+    ids = [f"ENSG{i:011d}" for i in range(counts.n_vars)]
+    counts.var[key] = ids
+    counts.var["symbol"] = counts.var_names
+    if gene_name_key:
+        counts.var_names = [f"row{i}" for i in range(counts.n_vars)]
+    made = converted(counts, gene_name_key=gene_name_key)
+    assert list(made.var[key]) == ids
+    assert list(made.var["gene_name"]) == list(counts.var["symbol"])
+    assert json.loads(made.uns["vcpipe"])["replaced_columns"] == []
+    if gene_name_key:
+        former = "former_index" if key == "gene_id" else "gene_id"
+        assert list(made.var[former]) == list(counts.var_names)
+
+
 def test_counts_in_a_layer_are_found_there(converted, counts):
     raw = counts.X.toarray()
     counts.layers["raw"] = counts.X.copy()
@@ -214,10 +233,24 @@ def test_cells_of_unmeasured_targets_are_kept_or_dropped_as_asked(converted, cou
     np.testing.assert_array_equal(dropped.layers["counts"].toarray(), kept.X.toarray())
 
 
+@pytest.mark.parametrize("name", ["β-actin", "X" * 500])
+def test_names_of_any_letters_and_length_come_back_in_rankings(converted, counts, name):
+    counts.var_names = [name, *counts.var_names[1:]]
+    ranked = converted(counts).uns["rank_genes_groups_cov_all"]
+    for genes in ranked.values():
+        assert set(genes) == set(counts.var_names)
+
+
+def test_one_long_name_does_not_lengthen_the_others():
+    short, long = (encoded(np.array(["A", "B" * length])) for length in (60, 500))
+    assert short.dtype.itemsize == 60
+    assert h5py.check_string_dtype(long.dtype).length is None
+
+
 def test_an_error_midway_leaves_the_former_file_and_nothing_else(converted, tmp_path, monkeypatch):
     converted()
     before = (tmp_path / "out.h5ad").read_bytes()
-    monkeypatch.setattr(gears, "gears_rankings", lambda *_: 1 / 0)
+    monkeypatch.setattr(gears, "write_rankings", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         converted()
     assert (tmp_path / "out.h5ad").read_bytes() == before
@@ -228,7 +261,7 @@ def test_a_killed_conversion_leaves_no_result_and_a_rerun_succeeds(counts, tmp_p
     counts.write_h5ad(tmp_path / "raw.h5ad")
     dies = (
         "import os, sys; from pathlib import Path; from vcpipe.config.gears import Conversion; "
-        "from vcpipe.data import gears; gears.gears_rankings = lambda *_: os.kill(os.getpid(), 9); "
+        "from vcpipe.data import gears; gears.write_rankings = lambda *_: os.kill(os.getpid(), 9); "
         "raw, out = map(Path, sys.argv[1:]); gears.convert(raw, 'tiny', Conversion(), out)"
     )
     paths = (tmp_path / "raw.h5ad", tmp_path / "out.h5ad")
@@ -280,6 +313,33 @@ def test_the_script_writes_the_same_facts_into_the_file_and_beside_it(counts, tm
     assert about["settings"]["normalisation"]["target_sum"] == 1e6
     assert (about["num_cells"], about["num_genes"], about["num_perturbations"]) == (120, 30, 5)
     assert "120 cells (40 control) × 30 genes" in capsys.readouterr().out
+
+
+def test_the_script_says_what_it_found_renamed_and_left_out(counts, tmp_path, capsys):
+    labels = counts.obs["target_gene"].astype(str)
+    counts.obs["guide"] = pd.Categorical([*(labels + "_pDS1")[:-1], "unassigned"])
+    del counts.obs["target_gene"]
+    counts.obs["kind"] = "H1_ESC"
+    counts.write_h5ad(tmp_path / "raw.h5ad")
+    main(
+        [
+            *(f"--cells={tmp_path}/raw.h5ad", "--name=tiny", f"--out={tmp_path}/out.h5ad"),
+            *(f"--report={tmp_path}/conversion.json", "dataset.target_pattern=([^_]+)_.*"),
+            *("dataset.drop_labels=[unassigned]", "dataset.cell_type_key=kind"),
+            "dataset.unsafe_cell_types=replace",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert "found by its labels: perturbation_key guide, control_label non-targeting" in printed
+    assert "cell types renamed: H1_ESC -> H1-ESC" in printed
+    assert "left out: {'unassigned': 1}" in printed
+    about = open_screen(tmp_path / "out.h5ad").about
+    assert about["detected"] == {"perturbation_key": "guide", "control_label": "non-targeting"}
+    assert about["settings"]["dataset"]["perturbation_key"] == "guide"
+    assert about["settings"]["dataset"]["control_label"] == "non-targeting"
+    assert about["renamed_cell_types"] == {"H1_ESC": "H1-ESC"}
+    assert about["dropped_labels"] == {"unassigned": 1}
+    assert (about["num_cells"], about["dropped_cells"]) == (119, {})
 
 
 @pytest.mark.skipif(not JURKAT.exists(), reason="needs shared/data")

@@ -6,7 +6,9 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from vcpipe.config.checks import Checked, Checks
+from vcpipe.data import screen
 from vcpipe.plots.checks import (
+    CONTROL,
     batch_figure,
     knockdown_figure,
     perturbation_figure,
@@ -150,6 +152,10 @@ def test_hundreds_of_batches_have_no_names(batches):
     figure = batch_figure(many, Checks(), "plates")
     assert len(figure.axes[0].get_yticklabels()) == 0
     assert figure.get_size_inches()[1] < 12
+
+
+def test_figures_and_tables_call_controls_alike():
+    assert CONTROL == screen.CONTROL
 
 
 def test_several_cell_types_are_named(batches):

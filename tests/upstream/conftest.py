@@ -1,23 +1,38 @@
-"""cell-gears needs older packages than ours, so its part of a test runs in its own Python."""
+"""cell-gears and scgpt need older packages than ours, so they run in Pythons of their own."""
 
 import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
 import pytest
 
+from scripts import convert_to_gears, pair_controls, simulate_screen
+from vcpipe.data.pairing import NOBODY, read_pairs
+
 HERE = Path(__file__).parent
-BUILT = HERE.parents[1] / ".venvs/gears/bin/python"
+BUILT = HERE.parents[1] / ".venvs"
 
 
 @pytest.fixture(scope="session")
 def run_gears() -> Callable[..., subprocess.CompletedProcess]:
-    """Run a program of this folder there: run_gears("rank_gears.py", path), or with input=text."""
-    python = Path(os.environ.get("GEARS_PYTHON", BUILT))
+    """Run a program of this folder there: run_gears("train_gears.py", path), or with input=text."""
+    return runner("gears")
+
+
+@pytest.fixture(scope="session")
+def run_scgpt() -> Callable[..., subprocess.CompletedProcess]:
+    return runner("scgpt")
+
+
+def runner(package: str) -> Callable[..., subprocess.CompletedProcess]:
+    given = f"{package.upper()}_PYTHON"
+    python = Path(os.environ.get(given, BUILT / package / "bin/python"))
     # A path that somebody gave is not to be skipped over.
-    if not python.exists() and "GEARS_PYTHON" not in os.environ:
-        pytest.skip("make upstream-test-gears builds .venvs/gears")
+    if not python.exists() and given not in os.environ:
+        pytest.skip(f"make upstream-test builds .venvs/{package}")
 
     def run(program: str, *arguments: str | Path, **settings) -> subprocess.CompletedProcess:
         done = subprocess.run(
@@ -32,3 +47,39 @@ def run_gears() -> Callable[..., subprocess.CompletedProcess]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def write_screen() -> Callable[..., Path]:
+    """Simulate, convert and pair a small screen with our scripts: tiny/perturb_processed.h5ad."""
+
+    def write(folder: Path, depth: int, change: Callable[[Path, list[str]], None]) -> Path:
+        """`change` is given the raw counts, to write them anew, and the targets."""
+        raw, truth, cells = (
+            folder / name for name in ("raw.h5ad", "truth.h5ad", "tiny/perturb_processed.h5ad")
+        )
+        simulate_screen.main(
+            [
+                *(f"--out={raw}", f"--truth={truth}", f"--network={folder}/network.tsv"),
+                *("num_cells=600", "num_genes=100", "num_targets=12", "num_programs=4"),
+                *("downstream_genes=10", f"depth={depth}"),
+            ]
+        )
+        change(raw, list(ad.read_h5ad(truth).obs_names))
+        report = f"--report={folder}/conversion.json"
+        convert_to_gears.main([f"--cells={raw}", "--name=tiny", f"--out={cells}", report])
+        controls, pairs = f"--controls={folder}/controls.tsv", f"--pairs={folder}/pairs.npz"
+        pair_controls.main([f"--cells={cells}", controls, pairs, "seed=5"])
+        return cells
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def paired(folder, screen) -> dict[str, tuple[str, str]]:
+    """The control and the condition of every cell that we paired."""
+    control_row = read_pairs(folder / "pairs.npz", screen).control_row
+    rows = np.flatnonzero(control_row != NOBODY)
+    controls = screen.cells[control_row[rows]]
+    both = zip(controls, screen.condition[rows], strict=True)
+    return dict(zip(screen.cells[rows], both, strict=True))

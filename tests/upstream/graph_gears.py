@@ -4,13 +4,11 @@ python tests/upstream/graph_gears.py FOLDER: gene2go_all.pkl and tiny/perturb_pr
 FOLDER. Controls it draws at random.
 """
 
-import json
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from gears import PertData
+from offline import answer
 
 
 def graphs(folder: Path) -> dict[str, list[dict]]:
@@ -35,7 +33,4 @@ def described(graph) -> dict:
 
 
 if __name__ == "__main__":
-    # GEARS prints.
-    with redirect_stdout(sys.stderr):
-        result = graphs(Path(sys.argv[1]))
-    json.dump(result, sys.stdout)
+    answer(graphs)

@@ -1,17 +1,15 @@
 """The columns and dictionaries that cell-gears 0.1.2 derives, as JSON: run by its own Python.
 
-python tests/upstream/rank_gears.py FILE ...: each a perturb_processed.h5ad, of which it is given X,
-condition and cell_type.
+python tests/upstream/rank_gears.py FOLDER: it is given X, condition and cell_type of each
+*/perturb_processed.h5ad in FOLDER.
 """
 
-import json
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import scanpy as sc
 from gears.data_utils import get_DE_genes, get_dropout_non_zero_genes
+from offline import answer
 
 COLUMNS = ("condition_name", "dose_val", "control")
 DICTIONARIES = (
@@ -21,6 +19,11 @@ DICTIONARIES = (
     "top_non_dropout_de_20",
     "top_non_zero_de_20",
 )
+
+
+def main(folder: Path) -> dict:
+    found = folder.glob("*/perturb_processed.h5ad")
+    return {cells.parent.name: dictionaries(cells) for cells in found}
 
 
 def dictionaries(cells: Path) -> dict:
@@ -37,7 +40,4 @@ def dictionaries(cells: Path) -> dict:
 
 
 if __name__ == "__main__":
-    # GEARS prints.
-    with redirect_stdout(sys.stderr):
-        result = [dictionaries(Path(cells)) for cells in sys.argv[1:]]
-    json.dump(result, sys.stdout)
+    answer(main)

@@ -1,18 +1,22 @@
 """The splits that cell-gears 0.1.2 draws, as JSON: run by its own Python, never by ours.
 
-python tests/upstream/split_gears.py < CASES: a list of {"conditions": [one a cell], "split": ...,
-"seed": ...} and what else GEARS's prepare_split is to be told.
+python tests/upstream/split_gears.py CASES: a JSON list of {"conditions": [one a cell],
+"split": ..., "seed": ...} and what else GEARS's prepare_split is to be told.
 """
 
 import json
-import sys
-from contextlib import redirect_stdout
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
 from anndata import AnnData
 from gears import PertData
 from gears.data_utils import DataSplitter
+from offline import answer
+
+
+def main(cases: Path) -> list[dict]:
+    return [drawn(**case) for case in json.loads(cases.read_text())]
 
 
 def drawn(conditions: list[str], split: str, seed: int, **settings) -> dict:
@@ -34,7 +38,4 @@ def drawn(conditions: list[str], split: str, seed: int, **settings) -> dict:
 
 
 if __name__ == "__main__":
-    # GEARS prints.
-    with redirect_stdout(sys.stderr):
-        result = [drawn(**case) for case in json.load(sys.stdin)]
-    json.dump(result, sys.stdout)
+    answer(main)

@@ -9,43 +9,19 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from scripts import (
-    build_cell_graphs,
-    convert_to_gears,
-    pair_controls,
-    simulate_screen,
-    split_perturbations,
-)
+from scripts import build_cell_graphs, split_perturbations
 from tests.rankings import assert_ties_alone_differ
-from vcpipe.data.pairing import NOBODY, read_pairs
 from vcpipe.data.screen import Screen, open_screen
 
 pytestmark = pytest.mark.upstream
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(write_screen, tmp_path_factory) -> Path:
     """A small simulated screen as our scripts leave it, and what GEARS would download."""
     folder = tmp_path_factory.mktemp("upstream")
-    raw, truth, cells = (
-        folder / name for name in ("raw.h5ad", "truth.h5ad", "tiny/perturb_processed.h5ad")
-    )
-    simulate_screen.main(
-        [
-            *(f"--out={raw}", f"--truth={truth}", f"--network={folder}/network.tsv"),
-            *("num_cells=600", "num_genes=100", "num_targets=12", "num_programs=4"),
-            # So few counts that some genes drop out under a perturbation.
-            *("downstream_genes=10", "depth=80"),
-        ]
-    )
-    targets = list(ad.read_h5ad(truth).obs_names)
-    silence_genes(raw, targets)
-    convert_to_gears.main(
-        [
-            *(f"--cells={raw}", "--name=tiny", f"--out={cells}"),
-            f"--report={folder}/conversion.json",
-        ]
-    )
+    # So few counts that some genes drop out under a perturbation.
+    cells = write_screen(folder, depth=80, change=silence_genes)
     # Under seed 1 GEARS finds our split by its own name for it; under seed 2 it draws one itself.
     for seed, split in ((1, "tiny/splits/tiny_simulation_1_0.75"), (2, "custom")):
         split_perturbations.main(
@@ -55,18 +31,18 @@ def folder(tmp_path_factory) -> Path:
                 f"seed={seed}",
             ]
         )
-    pairs = f"--pairs={folder}/pairs.npz"
-    pair_controls.main([f"--cells={cells}", f"--controls={folder}/controls.tsv", pairs, "seed=5"])
     # GO terms of the targets, of every other measured gene, and of one that was not measured: their
     # programs, and one term that all of them share.
-    programs = ad.read_h5ad(truth).var["program"].astype(str)
-    known = {*targets, *programs.index[::2]}
+    truth = ad.read_h5ad(folder / "truth.h5ad")
+    programs = truth.var["program"].astype(str)
+    known = {*truth.obs_names, *programs.index[::2]}
     terms = {gene: {"GO:0", f"GO:program {programs[gene]}"} for gene in sorted(known)}
     terms["AAA"] = {"GO:0"}
     (folder / "gene2go_all.pkl").write_bytes(pickle.dumps(terms))
     build_cell_graphs.main(
         [
-            *(f"--cells={cells}", pairs, f"--out={folder}/tiny/data_pyg/cell_graphs.pkl"),
+            *(f"--cells={cells}", f"--pairs={folder}/pairs.npz"),
+            f"--out={folder}/tiny/data_pyg/cell_graphs.pkl",
             f"gene2go={folder}/gene2go_all.pkl",
         ]
     )
@@ -145,15 +121,10 @@ def test_loaders_hold_one_column_of_control_expression_a_cell(theirs):
         assert loader["y"] == [16, 100]
 
 
-def test_every_graph_holds_the_cell_and_the_control_that_we_paired(folder, screen, theirs):
-    control_row = read_pairs(folder / "pairs.npz", screen).control_row
-    shown = np.flatnonzero(control_row != NOBODY)
-    control_of = dict(zip(screen.cells[shown], screen.cells[control_row[shown]], strict=True))
+def test_every_graph_holds_the_cell_and_the_control_that_we_paired(paired, theirs):
     graphs = [graph for loader in theirs["graphs"].values() for graph in loader["cells"]]
-    assert {graph["cell"]: graph["control"] for graph in graphs} == control_of
-    condition_of = dict(zip(screen.cells[shown], screen.condition[shown], strict=True))
-    assert {graph["cell"]: graph["pert"] for graph in graphs} == condition_of
-    assert len(graphs) == len(shown)
+    assert {graph["cell"]: (graph["control"], graph["pert"]) for graph in graphs} == paired
+    assert len(graphs) == len(paired)
 
 
 def test_indices_in_a_graph_mean_the_same_genes_to_gears(screen, theirs):

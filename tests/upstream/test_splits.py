@@ -68,14 +68,16 @@ def screen_of(conditions: list[str]) -> Screen:
 
 
 @pytest.fixture(scope="module")
-def drawn(run_gears) -> dict[int, list[tuple[Case, dict]]]:
+def drawn(run_gears, tmp_path_factory) -> dict[int, list[tuple[Case, dict]]]:
     """Every case, by its place in SETTINGS, and what tests/upstream/split_gears.py says of it."""
     cases = {
         place: [random_case(method, settings, seed) for seed in range(NUM_SEEDS)]
         for place, (method, settings) in enumerate(SETTINGS)
     }
     asked = [case.for_gears(SETTINGS[place][1]) for place in cases for case in cases[place]]
-    theirs = iter(json.loads(run_gears("split_gears.py", input=json.dumps(asked)).stdout))
+    path = tmp_path_factory.mktemp("splits") / "cases.json"
+    path.write_text(json.dumps(asked))
+    theirs = iter(json.loads(run_gears("split_gears.py", path).stdout))
     return {place: [(case, next(theirs)) for case in cases[place]] for place in cases}
 
 

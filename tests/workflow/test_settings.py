@@ -37,6 +37,8 @@ BY_RULES = {
     *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
     # Read only where a perturbation is small: tests/data/test_conditions.py.
     ("Dataset", "small_perturbations"),
+    # Read only where a cell type has an underscore: tests/data/test_conditions.py.
+    ("Dataset", "unsafe_cell_types"),
 }
 
 

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -21,15 +22,18 @@ def existing(path: Path, what: str) -> Path:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to it at the end; on an error it is removed.
 
     The block may make a file or a folder. What stood there before stays until the new one is whole.
+    `needed` is its size in bytes, where that is known: a disk that cannot hold it is refused first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
     _remove_left_behind(path)
+    if needed and shutil.disk_usage(path.parent).free < needed:
+        raise InputError(_no_space(path, "the disk is too small", needed))
     try:
         yield partial
         if partial.is_file():
@@ -42,8 +46,46 @@ def writing(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             partial.replace(path)
+    except Exception as error:
+        reason = _why_full(error)
+        if reason is None:
+            raise
+        reason += f", after {_size(_bytes_in(partial))}"
+        remove(partial)
+        raise InputError(_no_space(path, reason, needed)) from error
     finally:
         remove(partial)
+
+
+def _why_full(error: BaseException | None) -> str | None:
+    """What the system says where a disk, a quota or a limit is full; HDF5 hides it in its words."""
+    while error is not None:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if getattr(error, "errno", None) == number or f"errno = {number}," in str(error):
+                return os.strerror(number)
+        error = error.__context__
+    return None
+
+
+def _no_space(path: Path, reason: str, needed: int | None) -> str:
+    size = f"It needs about {_size(needed)}; " if needed else ""
+    free = _size(shutil.disk_usage(path.parent).free)
+    return (
+        f"{path} cannot be written: {reason}. {size}{free} are free in {path.parent.resolve()}. "
+        "Make room, or let results/ be a link to a larger disk. Nothing half-written is left."
+    )
+
+
+def _size(number: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
+        number /= 1000
+
+
+def _bytes_in(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def let_go(handle: int) -> None:

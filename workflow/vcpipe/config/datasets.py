@@ -1,5 +1,6 @@
 """datasets.<name>: where cells come from and what their columns are called."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -87,11 +88,26 @@ class Download(Section):
 class Columns(Section):
     """What a screen's columns are called, and what to do with cells that do not fit."""
 
-    perturbation_key: str = Field(
-        "target_gene", description="obs column with the perturbed gene of each cell"
+    perturbation_key: str | None = Field(
+        None,
+        description="obs column with the perturbed gene of each cell; null: found by its labels, "
+        "usual names of controls beside measured genes",
     )
-    control_label: str = Field(
-        "non-targeting", description="its value in control cells (exact match)"
+    control_label: str | list[str] | None = Field(
+        None,
+        description="its value in control cells, or several (exact match); null: found if it has "
+        "a usual name of controls",
+    )
+    drop_labels: list[str] = Field(
+        [], description="labels whose cells are left out (unassigned, multiplet)"
+    )
+    target_pattern: str | None = Field(
+        None,
+        description="regular expression of a whole label whose first group is what was perturbed, "
+        "([^_]+)_.* for STAT1_guide2; null: the label itself",
+    )
+    combination_separator: str = Field(
+        "+", min_length=1, description="what joins the two genes of a combination"
     )
     batch_key: str | None = Field("batch", description="obs column with the batch; null: one batch")
     cell_type_key: str | None = Field(
@@ -99,6 +115,11 @@ class Columns(Section):
     )
     cell_type: str = Field(
         "unknown", min_length=1, description="cell type where cell_type_key is null; no underscore"
+    )
+    unsafe_cell_types: Literal["replace", "error"] = Field(
+        "error",
+        description="cell types with an underscore or slash, where GEARS splits names: replace "
+        "these by hyphens, or stop",
     )
     gene_name_key: str | None = Field(
         None, description="var column with gene symbols; null: the index of var"
@@ -112,6 +133,26 @@ class Columns(Section):
         "error", description="perturbations with fewer than min_cells cells: drop them, or stop"
     )
     min_cells: int = Field(2, ge=2, description="least cells of a perturbation (a t-test needs 2)")
+
+    @field_validator("control_label", mode="before")
+    @classmethod
+    def _one_label_or_several(cls, value):
+        labels = value if isinstance(value, list) else [value]
+        wrong = [label for label in labels if not isinstance(label, str)]
+        if value is not None and (wrong or not labels):
+            raise ValueError("expected a label or a list of labels, in quotes if they are numbers")
+        return value
+
+    @field_validator("target_pattern")
+    @classmethod
+    def _has_a_group(cls, value: str | None) -> str | None:
+        try:
+            groups = re.compile("()" if value is None else value).groups
+        except re.error as error:
+            raise ValueError(f"expected a regular expression ({error})") from error
+        if groups == 0:
+            raise ValueError("expected a group in parentheses around what was perturbed")
+        return value
 
     @field_validator("cell_type")
     @classmethod
@@ -131,6 +172,16 @@ class Columns(Section):
         # A default may be written out: stages hand on every setting.
         if self.cell_type_key and self.cell_type != type(self).model_fields["cell_type"].default:
             raise ValueError("set cell_type_key or cell_type, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_or_dropped(self):
+        given = self.control_label
+        both = {*self.drop_labels}.intersection(given if isinstance(given, list) else [given])
+        if both:
+            raise ValueError(
+                f"{min(both)!r} stands in control_label and in drop_labels; expected it in one"
+            )
         return self
 
 

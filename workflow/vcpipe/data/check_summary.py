@@ -69,12 +69,13 @@ ADVICE = {
     "batches": {
         "no_controls": (
             "have perturbed cells but no controls",
-            "set within_batch: false (finetune.<name>.perturbation, gears.cell_graphs), or leave "
+            "set gears.pairing.within: cell_type (batch needs controls in every batch), or leave "
             "these batches out of the file",
         ),
         "few_controls": (
             "have less than {min_control_share:g} of the screen's share of controls",
-            "with within_batch: true few controls stand for many cells; consider false",
+            "with gears.pairing.within: batch few controls stand for many cells; consider "
+            "gears.pairing.within: cell_type",
         ),
         "only_controls": (
             "have controls but no perturbed cells",
@@ -110,13 +111,14 @@ def facts(screen: Screen, tables: dict[str, pd.DataFrame]) -> list[dict]:
     perturbed = perturbations[perturbations["condition"] != CONTROL]
     judged = tables["targets"].dropna(subset=["fdr"])
     depth = tables["depth"].set_index(["cell_type", "measure"])["median"]
+    dropped = [*screen.about["dropped_cells"].values(), *screen.about["dropped_labels"].values()]
     found = {
         "num_cells": len(screen.cells),
         "num_genes": len(screen.genes),
         "num_perturbations": perturbed["condition"].nunique(),
         "num_batches": batches["batch"].nunique(),
         "cell_types": listed(batches["cell_type"].unique()),
-        "dropped_cells": sum(screen.about["dropped_cells"].values()),
+        "dropped_cells": sum(dropped),
         "median_cells_of_a_perturbation": f"{perturbed['num_cells'].median():g}",
         "median_umi": ", ".join(f"{value:g}" for value in depth.xs("umi", level=1)),
         "median_genes": ", ".join(f"{value:g}" for value in depth.xs("genes", level=1)),

@@ -1,6 +1,5 @@
-"""From a dataset's own labels to GEARS's conditions: "ctrl", "GENE+ctrl", "A+B"."""
+"""The condition, cell type and batch of every cell of a screen, checked, and which are kept."""
 
-import difflib
 import re
 from dataclasses import dataclass
 
@@ -9,76 +8,64 @@ import pandas as pd
 
 from vcpipe.config.datasets import Columns
 from vcpipe.data.counts import Counts, column, is_missing
+from vcpipe.data.detection import resolved
+from vcpipe.data.label_checks import check_labels
+from vcpipe.data.labels import LEFT_OUT, condition_of
 from vcpipe.data.screen import CONTROL, perturbed_genes
 from vcpipe.errors import InputError, listed
-
-# How screens call their controls: non-targeting, NT_1, ctrl, control, scramble, safe-harbor, mock.
-LIKELY_CONTROL = re.compile(r"(?i)non.?targ|control|ctrl|scramb|safe|mock|neg|^nt\b|^nt[_-]")
 
 
 @dataclass(frozen=True)
 class Labels:
     """The condition, cell type and batch of every cell, and which cells are kept."""
 
-    condition: np.ndarray
+    columns: Columns  # with perturbation_key and control_label
+    detected: dict[str, str]  # those of the two that were found, not given
+    condition: np.ndarray  # LEFT_OUT where drop_labels names the label
     cell_type: np.ndarray
     batch: np.ndarray
     kept: np.ndarray  # bool
     unknown_targets: list[str]  # perturbed genes that were not measured
     dropped: dict[str, int]  # condition -> cells left out
-
-
-def condition_of(label: str, control_label: str) -> str:
-    """One label as a condition: condition_of("B+A", "non-targeting") gives "A+B".
-
-    >>> [condition_of(label, "NT") for label in ("NT", "A", "ctrl+A", "A+NT", "B+A")]
-    ['ctrl', 'A+ctrl', 'A+ctrl', 'A+ctrl', 'A+B']
-    """
-    if label in (control_label, CONTROL):
-        return CONTROL
-    genes = sorted(part for part in label.split("+") if part not in (control_label, CONTROL))
-    if not genes:
-        return CONTROL
-    if "" in genes or len(genes) > 2 or len(set(genes)) < len(genes):
-        raise InputError(
-            f"Label {label!r} is no perturbation; expected a gene, or two different genes as A+B "
-            "(GEARS knows no more)."
-        )
-    wrong = [gene for gene in genes if CONTROL in gene or "/" in gene]
-    if wrong:
-        # GEARS looks for "ctrl" anywhere in a condition; "/" would open a group inside the h5ad.
-        raise InputError(
-            f"Label {label!r} contains {CONTROL!r} or '/', which GEARS's files cannot hold in the "
-            "name of a gene; rename it, or set control_label if these are the control cells."
-        )
-    return "+".join(genes) if len(genes) == 2 else f"{genes[0]}+{CONTROL}"
+    dropped_labels: dict[str, int]  # label in drop_labels -> cells left out
+    renamed_cell_types: dict[str, str]  # as it was -> as it is here
 
 
 def read_labels(counts: Counts, name: str, dataset: Columns) -> Labels:
     """Check the labels of every cell and apply the dataset's policies to them."""
-    condition = _conditions(counts, name, dataset)
-    cell_type = _cell_types(counts, name, dataset)
-    batch = _batches(counts, name, dataset)
-    unknown = unknown_targets(condition, counts.genes)
+    given, dataset = dataset, resolved(counts, name, dataset)
+    labels = _labels(counts, name, dataset)
+    condition = _conditions(labels, counts, name, dataset)
+    labelled = condition != LEFT_OUT
+    cell_type, renamed = _cell_types(counts, labelled, name, dataset)
+    batch = _batches(counts, labelled, name, dataset)
+    unknown = unknown_targets(condition[labelled], counts.genes)
     if unknown and dataset.unknown_targets == "error":
         raise InputError(
             f"{len(unknown)} perturbed genes of dataset {name!r} are not among its "
             f"{len(counts.genes)} genes: {', '.join(unknown)}. Rename them, or set "
             f"datasets.{name}.unknown_targets to keep or drop."
         )
-    kept = np.ones(len(condition), dtype=bool)
+    kept = labelled.copy()
     if dataset.unknown_targets == "drop":
         kept &= ~_perturbs(condition, unknown)
     kept &= ~_in_small_group(condition, cell_type, kept, name, dataset)
     _check_comparable(condition, cell_type, kept, name, dataset)
-    dropped = pd.Series(condition[~kept]).value_counts().sort_index()
     return Labels(
+        columns=dataset,
+        detected={
+            key: getattr(dataset, key)
+            for key in ("perturbation_key", "control_label")
+            if getattr(given, key) is None
+        },
         condition=condition,
         cell_type=cell_type,
         batch=batch,
         kept=kept,
         unknown_targets=unknown,
-        dropped={key: int(count) for key, count in dropped.items()},
+        dropped=_sizes(condition[labelled & ~kept]),
+        dropped_labels=_sizes(labels[~labelled]),
+        renamed_cell_types=renamed,
     )
 
 
@@ -89,63 +76,72 @@ def unknown_targets(condition: np.ndarray, genes: np.ndarray) -> list[str]:
     return sorted(targets - known)
 
 
-def _conditions(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
-    labels = column(counts.obs, dataset.perturbation_key, name, "obs", "perturbation_key")
-    _refuse_missing(labels, counts, name, dataset.perturbation_key)
-    labels = labels.astype(str)
-    distinct = sorted(labels.unique())
-    combined = sorted(set(counts.genes[np.char.find(counts.genes, "+") >= 0]) & set(distinct))
-    if combined:
-        raise InputError(
-            f"Dataset {name!r} perturbs {listed(combined)}, names of measured genes that contain "
-            "'+', which separates the two genes of a combination; rename these genes."
-        )
-    condition = {label: condition_of(label, dataset.control_label) for label in distinct}
-    if CONTROL not in condition.values():
-        likely = [label for label in distinct if LIKELY_CONTROL.search(label)]
-        near = difflib.get_close_matches(dataset.control_label, distinct, n=1, cutoff=0.6)
-        hint = f"; did you mean {(likely + near)[0]!r}?" if likely + near else "."
-        others = [label for label in distinct if label not in likely]
-        raise InputError(
-            f"Dataset {name!r} has no control cells: no {dataset.perturbation_key} is "
-            f"{dataset.control_label!r}{hint} Its labels are {listed(likely + others, 20)}. "
-            f"Set datasets.{name}.control_label."
-        )
-    return labels.map(condition).to_numpy(dtype=str)
-
-
-def _cell_types(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
-    if dataset.cell_type_key is None:
-        return np.full(len(counts.cells), dataset.cell_type)
-    values = column(counts.obs, dataset.cell_type_key, name, "obs", "cell_type_key")
-    _refuse_missing(values, counts, name, dataset.cell_type_key)
-    values = values.astype(str)
-    wrong = [value for value in sorted(values.unique()) if "_" in value or "/" in value]
-    if wrong:
-        # scGPT splits "{cell_type}_{condition}_{dose}" at underscores.
-        raise InputError(
-            f"Dataset {name!r} has cell types with '_' or '/' in {dataset.cell_type_key!r}: "
-            f"{listed(wrong)}. GEARS and scGPT split names there; rename them, "
-            f"e.g. {wrong[0].replace('_', '-').replace('/', '-')!r}."
-        )
-    return values.to_numpy(dtype=str)
-
-
-def _batches(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
-    if dataset.batch_key is None:
-        return np.full(len(counts.cells), "batch0")
-    values = column(counts.obs, dataset.batch_key, name, "obs", "batch_key")
-    _refuse_missing(values, counts, name, dataset.batch_key)
+def _labels(counts: Counts, name: str, dataset: Columns) -> np.ndarray:
+    values = column(counts.obs, dataset.perturbation_key, name, "obs", "perturbation_key")
+    every = np.ones(len(counts.cells), dtype=bool)
+    _refuse_missing(values, counts, every, name, dataset.perturbation_key)
     return values.astype(str).to_numpy(dtype=str)
 
 
-def _refuse_missing(values: pd.Series, counts: Counts, name: str, key: str) -> None:
-    cells = counts.cells[is_missing(values)]
+def _conditions(labels: np.ndarray, counts: Counts, name: str, dataset: Columns) -> np.ndarray:
+    sizes, genes = _sizes(labels), set(counts.genes)
+    check_labels(sizes, genes, name, dataset)
+    condition = {label: condition_of(label, dataset, genes) for label in sizes}
+    return pd.Series(labels).map(condition).to_numpy(dtype=str)
+
+
+def _cell_types(
+    counts: Counts, labelled: np.ndarray, name: str, dataset: Columns
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The cell type of every cell, and those that had to be renamed."""
+    if dataset.cell_type_key is None:
+        return np.full(len(counts.cells), dataset.cell_type), {}
+    values = column(counts.obs, dataset.cell_type_key, name, "obs", "cell_type_key")
+    _refuse_missing(values, counts, labelled, name, dataset.cell_type_key)
+    values = values.astype(str)
+    used = sorted(values[labelled].unique())
+    # scGPT splits "{cell_type}_{condition}_{dose}" at underscores.
+    renamed = {one: re.sub("[_/]", "-", one) for one in used if "_" in one or "/" in one}
+    if renamed and dataset.unsafe_cell_types == "error":
+        raise InputError(
+            f"Dataset {name!r} has cell types with '_' or '/' in {dataset.cell_type_key!r}: "
+            f"{listed(renamed)}. GEARS and scGPT split names there; rename them, "
+            f"e.g. {next(iter(renamed.values()))!r}, or set datasets.{name}.unsafe_cell_types to "
+            "replace, which does so."
+        )
+    made = [renamed.get(one, one) for one in used]
+    same = [one for one in used if made.count(renamed.get(one, one)) > 1]
+    if same:
+        raise InputError(
+            f"The cell types {listed(same)} of dataset {name!r} would be called alike once '_' and "
+            "'/' are replaced by '-' (unsafe_cell_types); rename one of them in the file."
+        )
+    return values.map(lambda one: renamed.get(one, one)).to_numpy(dtype=str), renamed
+
+
+def _batches(counts: Counts, labelled: np.ndarray, name: str, dataset: Columns) -> np.ndarray:
+    if dataset.batch_key is None:
+        return np.full(len(counts.cells), "batch0")
+    values = column(counts.obs, dataset.batch_key, name, "obs", "batch_key")
+    _refuse_missing(values, counts, labelled, name, dataset.batch_key)
+    return values.astype(str).to_numpy(dtype=str)
+
+
+def _refuse_missing(
+    values: pd.Series, counts: Counts, needed: np.ndarray, name: str, key: str
+) -> None:
+    cells = counts.cells[is_missing(values) & needed]
     if len(cells):
         raise InputError(
             f"Dataset {name!r} has {len(cells)} cells without {key!r}: {listed(cells, 3)}. "
             "Label them, or remove them from the file; a missing label is no control."
         )
+
+
+def _sizes(values: np.ndarray) -> dict[str, int]:
+    """How often each value occurs, sorted by value."""
+    sizes = pd.Series(values).value_counts().sort_index()
+    return {key: int(count) for key, count in sizes.items()}
 
 
 def _perturbs(condition: np.ndarray, genes: list[str]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Raw counts in an h5ad, opened and checked; values stay on disk and are read in chunks of rows."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from vcpipe.data.csr_file import CsrFile
+from vcpipe.data.csr_file import CsrFile, computable, read_csc
 from vcpipe.data.sparse_rows import NO_COUNT, OUTSIDE, UNORDERED, inspect
 from vcpipe.errors import InputError, listed
 
@@ -30,6 +31,7 @@ class Counts:
     var: pd.DataFrame
     genes: np.ndarray  # str
     cells: np.ndarray  # str
+    num_entries: int | None  # stored values; None in a dense matrix
 
     def chunks(
         self, rows: np.ndarray | None = None, chunk: int | None = None
@@ -108,7 +110,8 @@ def open_counts(
     with _open(path) as file:
         element = _counts_element(file, path, name, counts_layer)
         obs, var = (_read_frame(file, path, key) for key in ("obs", "var"))
-        shape = _shape(file[element])
+        _refuse_no_matrix(file[element], path, name)
+        shape, num_entries = _shape(file[element]), _num_entries(file[element])
     if shape != (len(obs), len(var)):
         raise InputError(
             f"{path}: {element} is {shape[0]} × {shape[1]}, but obs and var name {len(obs)} cells "
@@ -125,7 +128,7 @@ def open_counts(
         f"{path}: gene names",
         f"Make them unique, or set datasets.{name}.gene_name_key to a var column that is.",
     )
-    return Counts(Path(path), element, obs, var, genes, cells)
+    return Counts(Path(path), element, obs, var, genes, cells, num_entries)
 
 
 @contextmanager
@@ -135,24 +138,39 @@ def _open(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path} does not exist; expected an h5ad with raw counts.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected an h5ad file (zarr stores are not read).")
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise InputError(f"{path} is empty (0 bytes); write or download it again.")
     if not h5py.is_hdf5(path):
-        raise InputError(f"{path} is not an h5ad (not HDF5); expected an h5ad with raw counts.")
+        raise InputError(
+            f"{path} ({size} bytes) is not an h5ad (not HDF5); expected an h5ad with raw counts."
+        )
     try:
         file = h5py.File(path)
     except OSError as error:
-        reason = "truncated" if "truncated" in str(error) else f"unreadable ({error})"
-        raise InputError(f"{path} is {reason}; write or download it again.") from error
+        raise InputError(_unreadable(path, size, error)) from error
     with file:
         try:
             yield file
-        except OSError as error:
-            # A damaged block is noticed only when it is read; the system's own errors (a disk that
-            # went away) carry an errno.
-            if error.errno is not None:
+        except (OSError, KeyError) as error:
+            # A damaged block is noticed only when it is read, damaged names as KeyError "Unable to
+            # ...". The system's own errors (a disk that went away) carry an errno.
+            of_hdf5 = isinstance(error, OSError) or "Unable to" in str(error)
+            if not of_hdf5 or getattr(error, "errno", None) is not None:
                 raise
-            raise InputError(f"{path} is damaged ({error}); write or download it again.") from error
+            raise InputError(
+                f"{path} ({size} bytes) is damaged ({error}); write or download it again."
+            ) from error
+
+
+def _unreadable(path: Path, size: int, error: OSError) -> str:
+    # HDF5: "truncated file: eof = 4096, sblock->base_addr = 0, stored_eof = 8192".
+    expected = re.search(r"truncated file.*stored_eof = (\d+)", str(error))
+    if expected:
+        reason = f"is truncated: it has {size} bytes and should have {expected[1]}"
+    else:
+        reason = f"({size} bytes) is unreadable ({error})"
+    return f"{path} {reason}; write or download it again."
 
 
 def _counts_element(file: h5py.File, path: Path, name: str, layer: str | None) -> str:
@@ -180,22 +198,86 @@ def _read_frame(file: h5py.File, path: Path, key: str) -> pd.DataFrame:
             f"{path}: {key} has the layout of anndata before 0.7; "
             "read the file with anndata and write it again."
         )
-    return ad.io.read_elem(file[key])
+    try:
+        _refuse_damaged_columns(file[key], path)
+        return ad.io.read_elem(file[key])
+    except (InputError, OSError, KeyError, MemoryError):  # _open names what HDF5 could not read
+        raise
+    except Exception as error:
+        # anndata notes where it was reading.
+        reason = " ".join("; ".join([str(error), *getattr(error, "__notes__", [])]).split())
+        raise InputError(
+            f"{path}: {key} cannot be read ({reason}); write the file again with anndata."
+        ) from error
+
+
+def _refuse_damaged_columns(frame: h5py.Group, path: Path) -> None:
+    names = _column_shape(frame[frame.attrs["_index"]])
+    for key in frame.attrs["column-order"]:
+        what, shape = f"{path}: {frame.name[1:]} column {key!r}", _column_shape(frame[key])
+        if shape != names:
+            raise InputError(
+                f"{what} has shape {shape}; expected {names}, that of the names of its rows. The "
+                "file is damaged; write or download it again."
+            )
+        if frame[key].attrs.get("encoding-type") == "categorical":
+            _refuse_unknown_codes(frame[key], what)
+
+
+def _refuse_unknown_codes(column: h5py.Group, what: str) -> None:
+    codes, num_categories = column["codes"][:], len(column["categories"])
+    unknown = codes[(codes < -1) | (codes >= num_categories)]
+    if len(unknown):
+        raise InputError(
+            f"{what} has code {unknown[0]}; expected -1 to {num_categories - 1}, as it has "
+            f"{num_categories} categories. The file is damaged; write or download it again."
+        )
+
+
+def _column_shape(column: h5py.Group | h5py.Dataset) -> tuple[int, ...] | None:
+    """Categorical and nullable columns are groups, with a code or a value for each row."""
+    if isinstance(column, h5py.Group):
+        column = column.get("codes", column.get("values"))
+    return getattr(column, "shape", None)
+
+
+def _refuse_no_matrix(element: h5py.Group | h5py.Dataset, path: Path, name: str) -> None:
+    encoding = element.attrs.get("encoding-type")
+    sparse = isinstance(element, h5py.Group)
+    dtype = getattr(element.get("data") if sparse else element, "dtype", None)
+    shape = _shape(element)
+    if sparse and encoding not in ("csr_matrix", "csc_matrix"):
+        found = f"is encoded as {encoding!r}"
+    elif len(shape) != 2:
+        found = f"has shape {shape}" if shape else "has no shape"
+    elif dtype is None or dtype.kind not in "biuf":
+        found = f"has values of type {dtype}"
+    else:
+        return
+    raise InputError(
+        f"{path}: {element.name[1:]} {found}; expected numbers of cells × genes in an array, "
+        "csr_matrix or csc_matrix. Write the file again with anndata, or set "
+        f"datasets.{name}.counts_layer to where the raw counts are."
+    )
 
 
 def _shape(element: h5py.Group | h5py.Dataset) -> tuple[int, ...]:
     if isinstance(element, h5py.Group):
-        return tuple(map(int, ad.io.sparse_dataset(element).shape))
-    return element.shape
+        return tuple(int(size) for size in element.attrs.get("shape", ()))
+    return element.shape or ()  # a null has None
+
+
+def _num_entries(element: h5py.Group | h5py.Dataset) -> int | None:
+    return len(element["data"]) if isinstance(element, h5py.Group) else None
 
 
 def _row_reader(element: h5py.Group | h5py.Dataset):
     """Something that gives rows for a slice; CSC has no rows on disk and is read whole."""
     if isinstance(element, h5py.Dataset):
-        return element
+        return computable(element)
     if element.attrs["encoding-type"] == "csr_matrix":
         return CsrFile(element)
-    return ad.io.sparse_dataset(element).to_memory().tocsr()
+    return read_csc(element)
 
 
 def _gene_names(var: pd.DataFrame, name: str, key: str | None) -> np.ndarray:

@@ -19,10 +19,9 @@ class CsrFile:
     """An open group of data, indices and indptr; row starts are held, the rest is read."""
 
     def __init__(self, group: h5py.Group):
-        self.starts = group["indptr"][:].astype(np.int64, copy=False)
-        self.data, self.indices = group["data"], group["indices"]
         self.shape = tuple(int(size) for size in group.attrs["shape"])
-        self._refuse_damage(group)
+        self.starts = _starts(group, "CSR", self.shape[0])
+        self.data, self.indices = computable(group["data"]), group["indices"]
 
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
         """Consecutive rows."""
@@ -35,21 +34,46 @@ class CsrFile:
             shape=(last - first, self.shape[1]),
         )
 
-    def _refuse_damage(self, group: h5py.Group) -> None:
-        entries = len(self.data)
-        ends = self.starts[[0, -1]].tolist() if len(self.starts) else []
-        if (
-            len(self.starts) != self.shape[0] + 1
-            or len(self.indices) != entries
-            or ends != [0, entries]
-            or (np.diff(self.starts) < 0).any()
-        ):
-            raise InputError(
-                f"{group.file.filename}: {group.name[1:]} is no CSR matrix of {self.shape[0]} × "
-                f"{self.shape[1]}: its indptr, {len(self.starts)} numbers, goes from "
-                f"{' to '.join(map(str, ends)) or 'nothing'}, beside {len(self.indices)} indices "
-                f"and {entries} values. The file is damaged; write or download it again."
-            )
+
+def read_csc(group: h5py.Group) -> sp.csr_matrix:
+    """All rows of a CSC matrix, which has none on disk."""
+    num_rows, num_columns = (int(size) for size in group.attrs["shape"])
+    starts = _starts(group, "CSC", num_columns)
+    data, indices = computable(group["data"])[:], group["indices"][:]
+    # scipy writes wherever an index points.
+    if len(indices) and not 0 <= indices.min() <= indices.max() < num_rows:
+        raise InputError(
+            f"{group.file.filename}: {group.name[1:]} has row indices from {indices.min()} to "
+            f"{indices.max()}; expected 0 to {num_rows - 1}, its cells. The file is damaged; write "
+            "or download it again."
+        )
+    return sp.csc_matrix((data, indices, starts), (num_rows, num_columns)).tocsr()
+
+
+def computable(values: h5py.Dataset):
+    """The same numbers in a type that scipy computes with: all but float16."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _starts(group: h5py.Group, layout: str, num_lines: int) -> np.ndarray:
+    """Where each row of a CSR matrix, or column of a CSC matrix, begins, and the last ends."""
+    starts = group["indptr"][:].astype(np.int64, copy=False)
+    num_indices, num_entries = len(group["indices"]), len(group["data"])
+    ends = starts[[0, -1]].tolist() if len(starts) else []
+    if (
+        len(starts) != num_lines + 1
+        or num_indices != num_entries
+        or ends != [0, num_entries]
+        or (np.diff(starts) < 0).any()
+    ):
+        shape = " × ".join(str(int(size)) for size in group.attrs["shape"])
+        raise InputError(
+            f"{group.file.filename}: {group.name[1:]} is no {layout} matrix of {shape}: its "
+            f"indptr, {len(starts)} numbers, goes from {' to '.join(map(str, ends)) or 'nothing'}, "
+            f"beside {num_indices} indices and {num_entries} values. The file is damaged; write "
+            "or download it again."
+        )
+    return starts
 
 
 class StoredRows:
@@ -61,6 +85,9 @@ class StoredRows:
             self.starts = CsrFile(group).starts
             self.shape = tuple(int(size) for size in group.attrs["shape"])
             self.data, self.indices = (_Stored(path, group[key]) for key in ("data", "indices"))
+
+    def __reduce__(self):
+        raise TypeError(f"{self.data.path} is open in this process only; open it in each.")
 
     def __getitem__(self, rows: np.ndarray | slice) -> sp.csr_matrix:
         if isinstance(rows, slice):
@@ -87,10 +114,10 @@ class _Stored:
     """A one-dimensional array of an HDF5 file, read at the places where its chunks lie."""
 
     def __init__(self, path: Path, dataset: h5py.Dataset):
-        if dataset.compression or dataset.chunks is None:
+        if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters():
             raise InputError(
-                f"{path}: {dataset.name[1:]} was written anew by another program (compressed, or "
-                "in one piece); rerun convert_to_gears."
+                f"{path}: {dataset.name[1:]} was written anew by another program (compressed, "
+                "shuffled, or in one piece); rerun convert_to_gears."
             )
         self.path, self.dtype = path, dataset.dtype
         (self.chunk,) = dataset.chunks

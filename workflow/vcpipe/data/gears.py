@@ -6,7 +6,6 @@ condition_name, var gene_name, X = log1p of normalised counts, and five dictiona
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -19,19 +18,12 @@ import xxhash
 from vcpipe.config.gears import Conversion
 from vcpipe.data.conditions import Labels, read_labels
 from vcpipe.data.counts import Counts, open_counts
-from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, ranking, welch_t_KG
+from vcpipe.data.gears_rankings import Groups, groups_of, write_rankings
+from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums
+from vcpipe.data.hdf5 import GrowingArray, writing_hdf5
 from vcpipe.data.screen import CONTROL
 from vcpipe.data.sparse_rows import log_rows
 from vcpipe.errors import InputError
-from vcpipe.files import let_go, writing
-
-# Entries of one HDF5 chunk: 4 MiB of float32, and at a multiple of it in the file, so that the
-# system writes it in one piece.
-HDF5_CHUNK = 2**20
-HDF5_FILE = {"alignment_threshold": 4 * HDF5_CHUNK, "alignment_interval": 4 * HDF5_CHUNK}
-# Entries between two times that written values are given to the disk for good: 192 MiB of three
-# arrays.
-ENTRIES_IN_MEMORY = 2**24
 
 
 def convert(
@@ -40,40 +32,60 @@ def convert(
     """Convert a dataset's raw counts; return what uns['vcpipe'] says of it."""
     if out.resolve() == cells.resolve():
         raise InputError(f"--out is the input {cells}; expected another file, raw counts are kept.")
-    dataset = config.dataset
+    dataset, normalisation = config.dataset, config.normalisation
     counts = open_counts(cells, name, dataset.gene_name_key, dataset.counts_layer)
     labels = read_labels(counts, name, dataset)
-    obs, replaced_obs = converted_obs(counts, labels, dataset.model_dump())
+    obs, replaced_obs = converted_obs(counts, labels)
     var, replaced_var = converted_var(counts)
     groups = groups_of(obs)
-    with writing(out) as partial, h5py.File(partial, "w", **HDF5_FILE) as file:
+    with writing_hdf5(out, expected_size(counts, labels, len(groups.names))) as file:
         _write_skeleton(file, obs, var)
         sums, data_digest = _write_values(
-            file, counts, labels, groups, config.normalisation.target_sum, chunk
+            file, counts, labels, groups, normalisation.target_sum, chunk
         )
+        write_rankings(file["uns"], sums, groups, counts.genes, normalisation.num_de_genes)
         about = {
             "name": name,
             "data_digest": data_digest,
-            "settings": config.model_dump(mode="json"),
+            # With the columns and labels that were found.
+            "settings": Conversion(dataset=labels.columns, normalisation=normalisation).model_dump(
+                mode="json"
+            ),
             "num_cells": len(obs),
             "num_control_cells": int(obs["control"].sum()),
             "num_genes": len(var),
             "num_perturbations": int(obs["condition"].nunique()) - 1,
-            "dropped_cells": labels.dropped,
-            "unknown_targets": labels.unknown_targets,
             "replaced_columns": [f"obs.{key}" for key in replaced_obs]
             + [f"var.{key}" for key in replaced_var],
+            **changes(labels),
         }
-        rankings = gears_rankings(
-            sums, groups, encoded(counts.genes), config.normalisation.num_de_genes
-        )
-        for key, content in rankings.items():
-            _write_by_name(file["uns"], key, content)
         ad.io.write_elem(file["uns"], "vcpipe", json.dumps(about, sort_keys=True))
     return about
 
 
-def converted_obs(counts: Counts, labels: Labels, keys: dict) -> tuple[pd.DataFrame, list[str]]:
+def changes(labels: Labels) -> dict:
+    """What became of the dataset's own labels."""
+    return {
+        "detected": labels.detected,
+        "dropped_cells": labels.dropped,
+        "dropped_labels": labels.dropped_labels,
+        "renamed_cell_types": labels.renamed_cell_types,
+        "unknown_targets": labels.unknown_targets,
+    }
+
+
+def expected_size(counts: Counts, labels: Labels, num_groups: int) -> int:
+    """Bytes of the converted file, about; a dense matrix is judged by its first cells."""
+    entries = counts.num_entries
+    if entries is None:
+        rows, block = next(counts.chunks())
+        entries = block.nnz / len(rows) * len(counts.cells)
+    # A column, a value and a count of each entry; a name and two indices of each ranked gene.
+    names = len(counts.genes) * (8 + 8 + np.strings.str_len(counts.genes).mean())
+    return int(12 * entries * labels.kept.mean() + num_groups * names)
+
+
+def converted_obs(counts: Counts, labels: Labels) -> tuple[pd.DataFrame, list[str]]:
     """The kept cells' own columns and GEARS's, and the names of their own that these replaced."""
     kept = labels.kept
     condition = labels.condition[kept]
@@ -90,9 +102,9 @@ def converted_obs(counts: Counts, labels: Labels, keys: dict) -> tuple[pd.DataFr
     }
     # batch made from the column batch is the same column; condition made from target_gene is not.
     sources = {
-        "condition": keys["perturbation_key"],
-        "cell_type": keys["cell_type_key"],
-        "batch": keys["batch_key"],
+        "condition": labels.columns.perturbation_key,
+        "cell_type": labels.columns.cell_type_key,
+        "batch": labels.columns.batch_key,
     }
     replaced = [key for key in made if key in counts.obs and sources.get(key) != key]
     own = counts.obs.loc[kept].drop(columns=[key for key in made if key in counts.obs])
@@ -108,7 +120,8 @@ def converted_var(counts: Counts) -> tuple[pd.DataFrame, list[str]]:
     former = var.index.to_numpy(dtype=str)
     made = {"gene_name": counts.genes}
     if (former != counts.genes).any():
-        made["gene_id"] = former
+        taken = "gene_id" in var and (var["gene_id"].astype(str) != former).any()
+        made["former_index" if taken else "gene_id"] = former
     replaced = [key for key in made if key in var and (var[key].astype(str) != made[key]).any()]
     for key, values in made.items():
         var[key] = values
@@ -116,72 +129,11 @@ def converted_var(counts: Counts) -> tuple[pd.DataFrame, list[str]]:
     return var, replaced
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Cells of one condition and cell type: what GEARS calls condition_name."""
-
-    names: list[str]  # sorted
-    condition: np.ndarray
-    of_cell: np.ndarray  # the group of each kept cell
-    control: np.ndarray  # the control group of each group's cell type
-
-
-def groups_of(obs: pd.DataFrame) -> Groups:
-    of_cell, first = obs["condition_name"].cat.codes, obs.drop_duplicates("condition_name")
-    first = first.set_index("condition_name").sort_index()
-    names = list(first.index)
-    controls = first["cell_type"].astype(str) + f"_{CONTROL}_1"
-    return Groups(
-        names=names,
-        condition=first["condition"].to_numpy(dtype=str),
-        of_cell=of_cell.to_numpy(dtype=np.int64),
-        control=np.array([names.index(control) for control in controls]),
-    )
-
-
-def gears_rankings(
-    sums: GroupSums, groups: Groups, genes: np.ndarray, num_de_genes: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """The five dictionaries that GEARS keeps in uns, by condition_name, controls left out.
-
-    Ranks compare with the control of the cell type; "non-zero" pools a condition's cell types, as
-    cell-gears does. A dropout is a gene that control cells express and the perturbed ones do not.
-    """
-    detected_KG = sums.nonzero_KG > 0
-    in_control_G = detected_KG[groups.condition == CONTROL].any(axis=0)
-    t_KG = welch_t_KG(sums, groups.control)
-    made = {
-        "rank_genes_groups_cov_all": {},
-        "non_zeros_gene_idx": {},
-        "non_dropout_gene_idx": {},
-        "top_non_dropout_de_20": {},
-        "top_non_zero_de_20": {},
-    }
-    for group, name in enumerate(groups.names):
-        if groups.condition[group] == CONTROL:
-            continue
-        order = ranking(t_KG[group])
-        nonzero_G = detected_KG[groups.condition == groups.condition[group]].any(axis=0)
-        kept_G = nonzero_G | ~in_control_G
-        made["rank_genes_groups_cov_all"][name] = genes[order]
-        made["non_zeros_gene_idx"][name] = np.flatnonzero(nonzero_G)
-        made["non_dropout_gene_idx"][name] = np.flatnonzero(kept_G)
-        made["top_non_dropout_de_20"][name] = genes[order[kept_G[order]][:num_de_genes]]
-        made["top_non_zero_de_20"][name] = genes[order[nonzero_G[order]][:num_de_genes]]
-    return made
-
-
 def log_normalised(counts: sp.csr_matrix, target_sum: float) -> sp.csr_matrix:
     """log1p of counts scaled to target_sum a cell, in float64, kept as float32."""
     values = np.empty(len(counts.data), dtype=np.float32)
     log_rows(counts.indptr, counts.data, target_sum, values)
     return sp.csr_matrix((values, counts.indices, counts.indptr), counts.shape)
-
-
-def encoded(names: np.ndarray) -> np.ndarray:
-    """Names as bytes of one length. HDF5 takes a second to write a million of any length."""
-    made = np.char.encode(names, "utf-8")
-    return made.astype(h5py.string_dtype("utf-8", made.dtype.itemsize))
 
 
 def index_dtype(num_entries: int) -> type:
@@ -199,15 +151,6 @@ def _write_skeleton(file: h5py.File, obs: pd.DataFrame, var: pd.DataFrame) -> No
         ad.io.write_elem(file, "var", var)
 
 
-def _write_by_name(uns: h5py.Group, key: str, content: dict[str, np.ndarray]) -> None:
-    """A dictionary of numbers or encoded names, as anndata lays it out."""
-    ad.io.write_elem(uns, key, {})
-    for name, values in content.items():
-        written = uns[key].create_dataset(name, data=values)
-        kind = "string-array" if values.dtype.kind == "S" else "array"
-        written.attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
-
-
 def _write_values(
     file: h5py.File,
     counts: Counts,
@@ -223,10 +166,12 @@ def _write_values(
     matrix = _sparse_group(file, "X", shape)
     layer = _sparse_group(file, "layers/counts", shape)
     most_entries = int(np.prod(shape))
-    indices = _Growing(matrix, "indices", np.int32, most_entries)
-    values, raw = (_Growing(group, "data", np.float32, most_entries) for group in (matrix, layer))
+    indices = GrowingArray(matrix, "indices", np.int32, most_entries)
+    values, raw = (
+        GrowingArray(group, "data", np.float32, most_entries) for group in (matrix, layer)
+    )
     lengths = []
-    done = waiting = 0
+    done = 0
     for rows, block in counts.chunks(labels.kept, chunk):
         _refuse_empty_cells(block, counts, rows)
         normalised = log_normalised(block, target_sum)
@@ -240,10 +185,6 @@ def _write_values(
         lengths.append(np.diff(block.indptr))
         digest.add(block)
         done += len(rows)
-        waiting += block.nnz
-        if waiting > ENTRIES_IN_MEMORY:
-            let_go(file.id.get_vfd_handle())
-            waiting = 0
     for array in (indices, values, raw):
         array.close()
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths), dtype=np.int64)])
@@ -261,40 +202,6 @@ def _sparse_group(file: h5py.File, name: str, shape: tuple[int, int]) -> h5py.Gr
         {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array(shape)}
     )
     return group
-
-
-class _Growing:
-    """A one-dimensional array on disk that grows at its end, written a whole chunk at a time."""
-
-    def __init__(self, group: h5py.Group, name: str, dtype: type, most_entries: int):
-        chunk = min(HDF5_CHUNK, most_entries)
-        self.array = group.create_dataset(
-            name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype
-        )
-        self.waiting = np.empty(chunk, dtype=dtype)
-        self.num_waiting = 0
-
-    def append(self, entries: np.ndarray) -> None:
-        while len(entries):
-            part = entries[: len(self.waiting) - self.num_waiting]
-            self.waiting[self.num_waiting : self.num_waiting + len(part)] = part
-            self.num_waiting += len(part)
-            entries = entries[len(part) :]
-            if self.num_waiting == len(self.waiting):
-                self._write()
-
-    def _write(self) -> None:
-        start = len(self.array)
-        self.array.resize((start + self.num_waiting,))
-        # Past HDF5's own buffers, which copy everything once more.
-        self.array.id.write_direct_chunk((start,), self.waiting)
-        self.num_waiting = 0
-
-    def close(self) -> None:
-        if self.num_waiting:
-            # The last chunk is whole on disk; what lies beyond the end is never read.
-            self.waiting[self.num_waiting :] = 0
-            self._write()
 
 
 def _refuse_empty_cells(block: sp.csr_matrix, counts: Counts, rows: np.ndarray) -> None:

@@ -49,6 +49,14 @@ def add_cells(total: GroupSums, values_CG: sp.csr_matrix, group_C: np.ndarray) -
     )
 
 
+def pair_of(total: GroupSums, group: int, control: int) -> GroupSums:
+    """Two groups of many."""
+    both = [group, control]
+    return GroupSums(
+        total.num_cells_K[both], total.sums_KG[both], total.squares_KG[both], total.nonzero_KG[both]
+    )
+
+
 def variance_KG(total: GroupSums) -> np.ndarray:
     """Unbiased variances; rounding below zero becomes zero."""
     cells_K1 = total.num_cells_K[:, None]

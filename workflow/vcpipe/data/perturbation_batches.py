@@ -5,10 +5,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from vcpipe.config.finetune import Perturbation
 from vcpipe.data.screen import Screen, perturbed_genes
+from vcpipe.data.sparse_rows import pick_columns
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError, listed
 
@@ -20,12 +20,6 @@ class KnownGenes:
     columns: np.ndarray  # in the screen
     token_ids: np.ndarray
     position: dict[str, int]  # symbol -> place among the known genes
-
-    def of(self, values_CG: sp.csr_matrix) -> sp.csr_matrix:
-        """The known columns; where all are known, the matrix itself instead of a copy."""
-        if len(self.columns) == values_CG.shape[1]:
-            return values_CG
-        return sp.csr_matrix(values_CG[:, self.columns])
 
     def flags(self, condition: str) -> bool:
         """Whether every perturbed gene can be flagged; half a combination would be another one."""
@@ -85,15 +79,24 @@ class PerturbationBatches:
         flags_BT = np.zeros((len(positions), len(chosen)), dtype=np.int64)
         for row, columns in enumerate(targets):
             flags_BT[row, [place[column] for column in columns if column in place]] = 1
-        columns = self.known.columns[chosen]
         return {
             "genes": self.known.token_ids[chosen].astype(np.int64),
-            # Read for each batch: a screen may be larger than memory, and the system keeps what
-            # is asked for again.
-            "control": self.screen.values(self.control[positions])[:, columns].toarray(),
-            "perturbed": self.screen.values(self.cells[positions])[:, columns].toarray(),
+            "control": self._values(self.control[positions], chosen),
+            "perturbed": self._values(self.cells[positions], chosen),
             "flags": flags_BT,
         }
+
+    def _values(self, rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Values of the chosen genes, cells × genes, read for each batch.
+
+        A screen may be larger than memory, and the system keeps what is asked for again.
+        """
+        place_G = np.full(len(self.screen.genes), -1)
+        place_G[self.known.columns[chosen]] = np.arange(len(chosen))
+        values_BT = np.zeros((len(rows), len(chosen)), dtype=np.float32)
+        sparse = self.screen.values(rows)
+        pick_columns(sparse.indptr, sparse.indices, sparse.data, place_G, values_BT)
+        return values_BT
 
     def _genes(self, targets: list[list[int]], generator: np.random.Generator) -> np.ndarray:
         num_genes = len(self.known.columns)

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from vcpipe.data.hdf5 import writing_hdf5
 from vcpipe.data.screen import CONTROL
 from vcpipe.errors import InputError, listed
-from vcpipe.files import existing, writing
+from vcpipe.files import existing
 
 # log1p of counts scaled to 10,000 per cell stays below log1p(10,000) = 9.2; VCC's limit is 15.
 LARGEST_LOG = 15
@@ -52,7 +53,7 @@ def write_predictions(
     path: Path, predictions: Iterator[tuple[str, np.ndarray]], genes: np.ndarray, about: dict
 ) -> None:
     """Write (condition, cells_CG) one after the other: log1p values in the order of the genes."""
-    with writing(path) as partial, h5py.File(partial, "w") as file:
+    with writing_hdf5(path) as file:
         file.attrs["encoding-type"] = "anndata"
         file.attrs["encoding-version"] = "0.1.0"
         # Baselines repeat one profile, which gzip makes small; level 1 costs models little.

@@ -97,7 +97,7 @@ def open_screen(path: Path) -> Screen:
         obs: pd.DataFrame = ad.io.read_elem(file["obs"])
         var: pd.DataFrame = ad.io.read_elem(file["var"])
         about = json.loads(ad.io.read_elem(file["uns/vcpipe"]))
-    return Screen(
+    screen = Screen(
         path=Path(path),
         genes=var["gene_name"].to_numpy(dtype=str),
         cells=obs.index.to_numpy(dtype=str),
@@ -107,3 +107,6 @@ def open_screen(path: Path) -> Screen:
         about=about,
         gene_ids=gene_ids_of(var),
     )
+    # Opened with the labels: a file that takes its name later has other rows.
+    assert screen._values.shape == screen._counts.shape
+    return screen

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from vcpipe.config.datasets import Simulation
 from vcpipe.config.reading import PROJECT, settings
+from vcpipe.data.hdf5 import writing_hdf5
 from vcpipe.files import existing, writing
 
 # Current HGNC symbols, written down for this project: ten families of 150 genes (translation,
@@ -300,7 +300,7 @@ def write_screen(path: Path, plan: Plan, blocks_per_write: int = 4) -> None:
         "shuffle": True,
         "indptr_dtype": np.int64,  # VCC's size comes near what int32 can count
     }
-    with writing(path) as partial, h5py.File(partial, "w") as file:
+    with writing_hdf5(path) as file:
         labels = ad.AnnData(obs=plan.obs, var=names, uns={"simulation": settings(plan.config)})
         ad.io.write_elem(file, "/", labels)
         ad.io.write_elem(file, "X", empty, dataset_kwargs=storage)

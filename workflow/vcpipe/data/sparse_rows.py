@@ -6,7 +6,15 @@ The same in numpy needs several passes and fresh memory for each: four to eight 
 import numba
 import numpy as np
 
-compiled = numba.njit(cache=True, nogil=True)
+
+def compiled(function):
+    """Compile at the first call, and keep the machine code beside the source."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        # No folder to keep it in can be written to: each process compiles, which takes seconds.
+        return numba.njit(nogil=True)(function)
+
 
 CLEAN, NO_COUNT, UNORDERED, OUTSIDE = range(4)
 # log(1 + count × scale) of smaller counts is looked up: nearly all counts of a cell are small.
@@ -67,3 +75,13 @@ def add_rows(indptr, indices, values, group, sums, squares, nonzero) -> None:
             sums[its, column] += value
             squares[its, column] += value * value
             nonzero[its, column] += value != 0
+
+
+@compiled
+def pick_columns(indptr, indices, values, place, out) -> None:
+    """Put each row's values of the wanted columns, place[column] >= 0, into a dense row of out."""
+    for row in range(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            column = place[indices[entry]]
+            if column >= 0:
+                out[row, column] = values[entry]

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from vcpipe.config.datasets import Columns
 from vcpipe.config.splits import Split
-from vcpipe.data.conditions import condition_of
 from vcpipe.data.held_out_contexts import context_subgroup, sets_of_contexts
+from vcpipe.data.labels import condition_of
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
 from vcpipe.data.split_methods import (
     Drawn,
@@ -119,7 +120,7 @@ def read_custom(path: Path, perturbations: list[str]) -> dict[str, list[str]]:
     wrong = sorted(set(table["set"]) - set(known))
     if wrong:
         raise InputError(f"{path} has the sets {listed(wrong)}; expected {', '.join(known)}.")
-    table["name"] = [condition_of(label, CONTROL) for label in table["condition"]]
+    table["name"] = [condition_of(label, Columns()) for label in table["condition"]]
     if (table["set"][table["name"] == CONTROL] != "train").any():
         raise InputError(
             f"{path} puts {CONTROL} into val or test; leave it out: controls are always in train, "

@@ -3,8 +3,9 @@
 import csv
 from pathlib import Path
 
+from vcpipe.config.datasets import Columns
 from vcpipe.config.splits import Split
-from vcpipe.data.conditions import condition_of
+from vcpipe.data.labels import condition_of
 from vcpipe.data.screen import CONTROL
 from vcpipe.data.split_methods import Drawn
 from vcpipe.errors import InputError, listed
@@ -70,7 +71,7 @@ def read_targets(path: Path) -> dict[str, str | None]:
         raise InputError(f"{path} begins with {first!r}; expected {WHAT}.")
     targets = {}
     for row in rows:
-        condition = condition_of((row[column] or "").strip(), CONTROL)
+        condition = condition_of((row[column] or "").strip(), Columns())
         if condition in targets:
             raise InputError(f"{path} names {condition} twice; leave one out.")
         if condition == CONTROL:

@@ -20,7 +20,7 @@ from vcpipe.plots.figures import (
     save_svg,
 )
 
-CONTROL = "ctrl"
+CONTROL = "ctrl"  # that of data.screen, which plots may not import: they read tables only
 NUM_NAMED = 240  # beyond it, names would be illegible or the figure higher than any screen
 ROWS_PER_PANEL = 60
 SMALLEST_FOLD = 1 / 64  # of a logarithm; below it there are no counts to speak of

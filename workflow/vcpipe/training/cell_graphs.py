@@ -56,7 +56,10 @@ def write_cell_graphs(
         paired = np.where(paired == NOBODY, np.arange(len(paired)), paired)
     flagged = flagged_columns(screen) if config.layout == "0.0.2" else None
     graphs = empty_graphs(screen, flagged, go_genes)
-    with writing(path) as partial, partial.open("wb") as file:
+    # float32: the perturbed cell, its control, and in layout 0.0.2 the flags.
+    columns = 2 if flagged is None else 3
+    needed = int((paired != NOBODY).sum()) * len(screen.genes) * 4 * columns
+    with writing(path, needed) as partial, partial.open("wb") as file:
         x_at_C, y_at_C = _write_around_values(file, screen.condition, paired, graphs)
         _write_values(file, screen, paired, x_at_C, y_at_C, flagged)
     return {one: int((paired[screen.condition == one] >= 0).sum()) for one in graphs}

@@ -1,0 +1,57 @@
+"""Print and keep what we take beside our peers: make bench, or make bench NAME=convert.
+
+Writes results/bench/summary.csv; rows of benchmarks that are not run stay as they are.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+
+from tests.benchmarks.conversion import conversion
+from tests.benchmarks.full_size import full_size
+from tests.benchmarks.measuring import Row
+
+SUMMARY = Path("results/bench/summary.csv")
+FOLDER = Path("results/bench/work")
+
+# Benchmarks that share their runs are made together.
+TOGETHER = {
+    conversion: ["convert", "convert_with_graphs", "convert_memory", "start_up", "start_up_memory"],
+    full_size: ["full_size"],
+}
+# An hour of work and 60 GB of disk: only when asked for.
+ON_REQUEST = [full_size]
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("names", nargs="*", help="benchmarks; none: all but full_size")
+    names = made.parse_args().names
+    wanted = [
+        function
+        for function, its in TOGETHER.items()
+        if set(names) & set(its) or (not names and function not in ON_REQUEST)
+    ]
+    known = {name for its in TOGETHER.values() for name in its}
+    unknown = set(names) - known
+    if unknown:
+        made.error(f"no benchmark {sorted(unknown)}; there are {sorted(known)}")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for function in wanted:
+        keep(function(FOLDER))
+    print(pd.read_csv(SUMMARY).to_markdown(index=False, floatfmt=".3g"))
+
+
+def keep(rows: list[Row]) -> None:
+    """Put rows into the summary, in place of former ones of the same benchmarks."""
+    found = pd.DataFrame([dataclasses.asdict(each) for each in rows])
+    if SUMMARY.exists():
+        former = pd.read_csv(SUMMARY)
+        found = pd.concat([former[~former["benchmark"].isin(found["benchmark"])], found])
+    found.to_csv(SUMMARY, index=False, float_format="%.4g")
+
+
+if __name__ == "__main__":
+    main()
