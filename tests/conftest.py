@@ -42,6 +42,22 @@ def counts() -> ad.AnnData:
 
 
 @pytest.fixture
+def two_cell_types(counts):
+    """Two cell types, a combination, and genes that one condition or the controls lack."""
+    cells = counts.copy()
+    labels = cells.obs["target_gene"].astype(str).to_numpy(copy=True)
+    labels[np.flatnonzero(labels == "GENE23")[:8]] = "GENE11+GENE03"
+    cells.obs["target_gene"] = pd.Categorical(labels)
+    cells.obs["kind"] = np.where(np.arange(len(labels)) % 4 < 2, "K562", "A549")
+    dense = cells.X.toarray()
+    dense[labels == "GENE07", 5] = 0
+    dense[labels == "non-targeting", 9] = 0
+    dense[:, 12] = 0
+    cells.X = sp.csr_matrix(dense)
+    return cells
+
+
+@pytest.fixture
 def screen(counts, tmp_path):
     """The tiny screen after convert_to_gears."""
     counts.write_h5ad(tmp_path / "counts.h5ad")

@@ -21,13 +21,6 @@ from vcpipe.data.screen import open_screen
 from vcpipe.errors import InputError
 
 JURKAT = Path(__file__).parents[3] / "shared" / "data" / "datlinger_jurkat_cropseq_counts.h5ad"
-DICTIONARIES = [
-    "rank_genes_groups_cov_all",
-    "non_zeros_gene_idx",
-    "non_dropout_gene_idx",
-    "top_non_dropout_de_20",
-    "top_non_zero_de_20",
-]
 
 
 def settings(**dataset) -> Conversion:
@@ -44,22 +37,6 @@ def converted(counts, tmp_path):
         return ad.read_h5ad(tmp_path / "out.h5ad")
 
     return run
-
-
-@pytest.fixture
-def two_cell_types(counts):
-    """Two cell types, a combination, and genes that one condition or the controls lack."""
-    cells = counts.copy()
-    labels = cells.obs["target_gene"].astype(str).to_numpy(copy=True)
-    labels[np.flatnonzero(labels == "GENE23")[:8]] = "GENE11+GENE03"
-    cells.obs["target_gene"] = pd.Categorical(labels)
-    cells.obs["kind"] = np.where(np.arange(len(labels)) % 4 < 2, "K562", "A549")
-    dense = cells.X.toarray()
-    dense[labels == "GENE07", 5] = 0
-    dense[labels == "non-targeting", 9] = 0
-    dense[:, 12] = 0
-    cells.X = sp.csr_matrix(dense)
-    return cells
 
 
 def test_conditions_and_their_columns_are_those_of_gears(converted, counts):
@@ -186,30 +163,6 @@ def test_a_combination_has_one_name_whatever_the_order_of_its_genes(converted, t
     made = converted(two_cell_types, cell_type_key="kind")
     assert "GENE03+GENE11" in set(made.obs["condition"])
     assert "K562_GENE03+GENE11_1+1" in made.uns["rank_genes_groups_cov_all"]
-
-
-@pytest.mark.upstream
-@pytest.mark.filterwarnings("ignore")
-def test_all_dictionaries_equal_those_of_cell_gears(converted, two_cell_types):
-    upstream = pytest.importorskip("gears.data_utils")
-    ours = converted(two_cell_types, cell_type_key="kind")
-    plain = ad.AnnData(ours.X, ours.obs[["condition", "cell_type"]].copy(), ours.var.copy())
-    theirs = upstream.get_dropout_non_zero_genes(upstream.get_DE_genes(plain, False))
-    for column in ("dose_val", "control", "condition_name"):
-        assert list(theirs.obs[column]) == list(ours.obs[column])
-    for key in DICTIONARIES:
-        assert set(theirs.uns[key]) == set(ours.uns[key])
-        for name, values in theirs.uns[key].items():
-            if "idx" in key:
-                np.testing.assert_array_equal(ours.uns[key][name], values)
-            elif key.startswith("top"):
-                assert list(ours.uns[key][name]) == list(values)
-            else:
-                # GENE12 and GENE09 or GENE05 have t = 0 or infinite: only they may change places.
-                tied = {"GENE05", "GENE09", "GENE12"}
-                assert [g for g in ours.uns[key][name] if g not in tied] == [
-                    g for g in values if g not in tied
-                ]
 
 
 def test_the_screen_reader_reads_what_conversion_wrote(converted, counts, tmp_path):

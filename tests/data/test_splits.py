@@ -126,7 +126,7 @@ def custom(tmp_path):
 def test_simulation_draws_the_lists_of_cell_gears():
     # Obtained by running cell-gears 0.1.2's DataSplitter(..., "simulation").split_data(
     # train_gene_set_size=0.75, combo_seen2_train_frac=0.85, seed=1) on these conditions.
-    sets, subgroups = simulation([*SINGLES, *COMBOS], Split())
+    sets, subgroups = simulation([*SINGLES, *COMBOS], Split(combo_seen2_train_fraction=0.85))
     assert {name: sorted(members) for name, members in sets.items()} == {
         "train": sorted([f"G{i}+ctrl" for i in (0, 1, 2, 3, 4, 9)] + ["G0+G1", "G1+G2", "G3+G4"]),
         "val": ["G0+G9", "G6+ctrl"],
@@ -148,23 +148,6 @@ def test_simulation_draws_the_lists_of_cell_gears():
     }
 
 
-@pytest.mark.upstream
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(5))
-def test_simulation_equals_cell_gears_itself(screen, seed):
-    upstream = pytest.importorskip("gears.data_utils")
-    import anndata as ad
-
-    table, subgroups = draw_split(screen, Split(seed=seed))
-    cells = ad.AnnData(obs=pd.DataFrame({"condition": screen.condition}, index=screen.cells))
-    theirs, their_subgroups = upstream.DataSplitter(cells, "simulation").split_data(
-        train_gene_set_size=0.75, combo_seen2_train_frac=0.85, seed=seed
-    )
-    lists = theirs.obs.groupby("split")["condition"].agg(lambda column: list(column.unique()))
-    assert gears_lists(table) == lists.to_dict()
-    assert subgroups == their_subgroups
-
-
 @pytest.mark.parametrize(("method", "fraction"), GEARS_LISTS)
 def test_the_other_methods_draw_the_lists_of_cell_gears(method, fraction):
     expected = GEARS_LISTS[method, fraction]
@@ -174,35 +157,6 @@ def test_the_other_methods_draw_the_lists_of_cell_gears(method, fraction):
     for name in ("val", "test", "unused"):
         found = " ".join(sorted(split.conditions(name))).replace("+ctrl", "")
         assert found == expected.get(name, "")
-
-
-@pytest.mark.upstream
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("method", [method for method, _ in GEARS_LISTS])
-def test_the_other_methods_equal_cell_gears_itself_on_random_conditions(method, seed):
-    upstream = pytest.importorskip("gears.data_utils")
-    import anndata as ad
-
-    generator = np.random.default_rng(seed)
-    genes = [f"G{i}" for i in range(generator.integers(30, 60))]
-    singles = [f"{gene}+ctrl" for gene in genes[: generator.integers(25, len(genes))]]
-    pairs = {"+".join(sorted(generator.choice(genes, 2, replace=False))) for _ in range(80)}
-    perturbations = singles if method == "simulation_single" else singles + sorted(pairs)
-    screen = screen_of(generator.permutation(perturbations).tolist())
-    settings = {SHARE: 0.2} if method in READ_BY[SHARE] else {}
-    split = Split(method=method, seed=seed, **settings)
-
-    cells = ad.AnnData(obs=pd.DataFrame({"condition": screen.condition}, index=screen.cells))
-    kind, seen = ("combo", int(method[-1])) if method.startswith("combo") else (method, 0)
-    theirs = upstream.DataSplitter(cells, kind, seen).split_data(seed=seed, test_size=0.2)
-    lists = theirs.obs.groupby("split")["condition"].agg(lambda column: list(column.unique()))
-    if set(lists.index) >= {"train", "val"} | ({"test"} if method != "no_test" else set()):
-        assert gears_lists(draw_split(screen, split)[0]) == {"test": []} | lists.to_dict()
-    else:
-        # The drawn genes are perturbed only in combinations; GEARS fails later.
-        with pytest.raises(InputError, match=r"leaves .* empty.*try another seed"):
-            draw_split(screen, split)
 
 
 def test_every_method_of_the_settings_is_drawn_by_a_function():

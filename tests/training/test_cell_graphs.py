@@ -236,28 +236,3 @@ def test_the_script_counts_the_genes_of_gene2go(screen, paired, tmp_path):
 def test_layout_002_and_gene2go_contradict_each_other():
     with pytest.raises(ValueError, match=r"layout 0\.0\.2 has no pert_idx"):
         CellGraphs(layout="0.0.2", gene2go="gene2go_all.pkl")
-
-
-@pytest.mark.upstream
-@pytest.mark.filterwarnings("ignore")
-def test_graphs_have_the_fields_and_shapes_of_cell_gears(screen, paired, graphs):
-    upstream = pytest.importorskip("gears.pertdata")
-    import anndata as ad
-
-    # Made without __init__, which downloads the GO terms.
-    data = upstream.PertData.__new__(upstream.PertData)
-    data.adata = ad.read_h5ad(screen.path)
-    data.adata.obs["condition_name"] = data.adata.obs["condition_name"].astype(object)
-    data.ctrl_adata = data.adata[data.adata.obs["condition"] == "ctrl"]
-    data.pert_names = np.array(["GENE03", "GENE07", "GENE11", "GENE19", "GENE23"])
-    for condition in ("ctrl", "GENE07+ctrl", "GENE03+GENE11"):
-        cells = data.adata[paired != NOBODY]
-        theirs = data.create_cell_graph_dataset(cells, condition)
-        assert len(theirs) == len(graphs[condition])
-        for mine, their in zip(graphs[condition], theirs, strict=True):
-            assert set(mine.keys()) == set(their.keys())
-            assert mine.x.shape == their.x.shape
-            assert torch.equal(mine.y, their.y)
-            assert list(mine.de_idx) == list(their.de_idx)
-            assert mine.pert_idx == their.pert_idx
-            assert mine.pert == their.pert

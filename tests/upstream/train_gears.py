@@ -7,40 +7,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-import scanpy as sc
 from gears import GEARS, PertData
-from gears.data_utils import get_DE_genes, get_dropout_non_zero_genes
 from gears.inference import compute_metrics, evaluate
 from offline import answer, name_of_cell
-
-DICTIONARIES = (
-    "rank_genes_groups_cov_all",
-    "non_zeros_gene_idx",
-    "non_dropout_gene_idx",
-    "top_non_dropout_de_20",
-    "top_non_zero_de_20",
-)
+from rank_gears import dictionaries
 
 
 def main(folder: Path) -> dict:
     # GEARS writes its graph of GO terms into ./data, whatever its data_path.
     os.chdir(folder)
     return dictionaries(folder / "tiny/perturb_processed.h5ad") | trained(folder)
-
-
-def dictionaries(cells: Path) -> dict:
-    """The columns and dictionaries that GEARS derives from conditions and X alone."""
-    made = sc.read_h5ad(cells)
-    plain = sc.AnnData(made.X, made.obs[["condition", "cell_type"]].copy(), made.var.copy())
-    plain = get_dropout_non_zero_genes(get_DE_genes(plain, False))
-    columns = ("condition_name", "dose_val", "control")
-    return {
-        "obs": {key: plain.obs[key].tolist() for key in columns},
-        "uns": {
-            key: {name: np.asarray(values).tolist() for name, values in plain.uns[key].items()}
-            for key in DICTIONARIES
-        },
-    }
 
 
 def trained(folder: Path) -> dict:

@@ -64,7 +64,7 @@ class Split(Section):
         ),
     )
     combo_seen2_train_fraction: float = Field(
-        0.85,
+        0.75,
         gt=0,
         lt=1,
         description="simulation: share of combinations of two train genes that is in train",
