@@ -9,13 +9,13 @@ The file is a pickle: condition -> list of torch_geometric Data with x (control)
   0.0.2  [genes, 2]: expression and 1 for a perturbed gene, as scGPT's tutorial reads; 217 kB
 
 pert_idx counts, in sorted order, the measured and perturbed genes of gene2go, as GEARS does with
-that gene2go_all.pkl and default_pert_graph=False. Without gene2go it counts the perturbed genes:
-train GEARS then with a gene2go_all.pkl that holds these and no others.
+that gene2go_all.pkl and default_pert_graph=False. With gene2go=perturbed it counts the perturbed
+genes, which GEARS does only with a gene2go_all.pkl that holds these and no others.
 
   python -m scripts.build_cell_graphs \\
       --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
       --pairs results/pair_controls/demo/pairs.npz \\
-      --out results/convert_to_gears/demo/data_pyg/cell_graphs.pkl
+      --out results/convert_to_gears/demo/data_pyg/cell_graphs.pkl gene2go=gene2go_all.pkl
 """
 
 from pathlib import Path
@@ -31,15 +31,14 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--out", type=Path, required=True, help="cell_graphs.pkl to write")
     args = parse(made, argv)
 
-    from vcpipe.data.gene_ontology import read_go_genes
+    from vcpipe.data.gene_ontology import counted_genes
     from vcpipe.data.pairing import read_pairs
     from vcpipe.data.screen import open_screen
     from vcpipe.training.cell_graphs import write_cell_graphs
 
     screen = open_screen(args.cells)
     paired = read_pairs(args.pairs, screen).control_row
-    go_genes = read_go_genes(Path(args.config.gene2go)) if args.config.gene2go else None
-    written = write_cell_graphs(args.out, screen, paired, args.config, go_genes)
+    written = write_cell_graphs(args.out, screen, paired, args.config, counted_genes(args.config))
     print(f"{sum(written.values())} graphs of {len(written)} conditions -> {args.out}")
 
 

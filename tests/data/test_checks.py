@@ -363,7 +363,10 @@ def test_the_summary_says_who_is_flagged_and_what_to_do(tables):
 def test_cells_left_out_by_their_label_are_counted_with_those_that_policies_drop(raw, tmp_path):
     settings = {"drop_labels": [FAINT], "unknown_targets": "drop", "min_cells": 9}
     screen = converted(raw, tmp_path, small_perturbations="drop", **settings)
-    summary = check_screen(screen, Checked())["summary"].set_index("key")["value"]
+    table = check_screen(screen, Checked())["summary"].set_index("key")
+    assert table.loc["dropped_cells", "flag"] == "dropped"
+    assert f"ABSENT+ctrl ({CELLS['ABSENT']})" in table.loc["dropped_cells", "advice"]
+    summary = table["value"]
     assert summary["dropped_cells"] == CELLS[FAINT] + CELLS["ABSENT"] + CELLS["G50"]
     assert summary["num_cells"] + summary["dropped_cells"] == len(raw)
 

@@ -149,3 +149,23 @@ def test_found_settings_are_those_that_were_not_given(labels_of):
     assert labels.detected == {"perturbation_key": "target_gene"}
     assert labels.columns.perturbation_key == "target_gene"
     assert labels_of(perturbation_key="target_gene", control_label="non-targeting").detected == {}
+
+
+def test_labels_of_guides_lead_to_the_setting_that_reads_them(labels_of, counts):
+    cells = {
+        cell: f"{label}_g1"
+        for cell, label in counts.obs["target_gene"].astype(str).items()
+        if label != "non-targeting"
+    }
+    with pytest.raises(
+        InputError, match=r"guides, such as 'GENE\d\d_g1', set .*target_pattern"
+    ) as e:
+        labels_of(cells, perturbation_key="target_gene", control_label="non-targeting")
+    pattern = str(e.value).split("target_pattern: '")[1].split("'")[0]
+    labels = labels_of(
+        cells,
+        perturbation_key="target_gene",
+        control_label="non-targeting",
+        target_pattern=pattern,
+    )
+    assert "GENE07+ctrl" in labels.condition

@@ -153,6 +153,14 @@ def test_verdicts_compare_perturbation_by_perturbation_with_the_best_baseline(ge
     assert found.loc["pearson", "verdict"] == "worse"
 
 
+def test_what_a_model_lacked_stands_beside_its_verdict(generator):
+    mine = scores_of("mine", mse=generator.random(9))
+    mine.about["notes"] = ["predicted without a flag: A+ctrl", "3 of 4 genes"]
+    scores = [mine, scores_of("mean", kind="baseline", mse=generator.random(9))]
+    found = tables.verdicts(scores, tables.summarise(scores, CONFIG), CONFIG)
+    assert found["notes"].tolist() == ["predicted without a flag: A+ctrl; 3 of 4 genes"]
+
+
 def test_a_difference_that_may_be_chance_is_called_so(generator):
     scores = [
         scores_of("mine", mse=generator.random(30)),

@@ -10,6 +10,7 @@ from scripts.build_cell_graphs import main
 from vcpipe.config.datasets import Columns
 from vcpipe.config.gears import CellGraphs, Conversion
 from vcpipe.data.gears import convert
+from vcpipe.data.gene_ontology import counted_genes
 from vcpipe.data.pairing import NOBODY, pair_controls, write_pairs
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import draw_controls
@@ -216,7 +217,8 @@ def test_the_script_writes_the_same_file_for_the_same_pairs(screen, paired, tmp_
     for name, pairs in (("a", paired), ("b", paired), ("c", others)):
         npz = tmp_path / f"{name}.npz"
         write_pairs(npz, pairs, {"data_digest": screen.data_digest})
-        main([f"--cells={screen.path}", f"--pairs={npz}", f"--out={tmp_path}/{name}.pkl"])
+        files = [f"--cells={screen.path}", f"--pairs={npz}", f"--out={tmp_path}/{name}.pkl"]
+        main([*files, "gene2go=perturbed"])
     a, b, c = ((tmp_path / f"{name}.pkl").read_bytes() for name in "abc")
     assert a == b != c
     assert "100 graphs of 7 conditions" in capsys.readouterr().out
@@ -231,6 +233,13 @@ def test_the_script_counts_the_genes_of_gene2go(screen, paired, tmp_path):
     gene2go = f"gene2go={tmp_path}/gene2go_all.pkl"
     main([f"--cells={screen.path}", f"--pairs={pairs}", f"--out={out}", gene2go])
     assert pickle.loads(out.read_bytes())["GENE23+ctrl"][0].pert_idx == [23]
+
+
+def test_without_gene2go_gears_would_read_other_genes():
+    with pytest.raises(InputError, match=r"gene2go is not set.*to 'perturbed' where something"):
+        counted_genes(CellGraphs())
+    assert counted_genes(CellGraphs(layout="0.0.2")) is None
+    assert counted_genes(CellGraphs(gene2go="perturbed")) is None
 
 
 def test_layout_002_and_gene2go_contradict_each_other():

@@ -107,7 +107,7 @@ rule build_cell_graphs:
         "../../envs/graphs.yaml"
     params:
         config=settings(PIPELINE.gears.cell_graphs),
-        data=content_of(PIPELINE.gears.cell_graphs.gene2go),
+        data=content_of(PIPELINE.gears.cell_graphs.gene2go_file()),
         code=code("build_cell_graphs"),
     shell:
         "python -m scripts.build_cell_graphs --cells {input.cells} --pairs {input.pairs}"

@@ -30,6 +30,9 @@ class Pairing(Section):
     )
 
 
+PERTURBED = "perturbed"  # in place of a gene2go file
+
+
 class CellGraphs(Section):
     """data_pyg/cell_graphs.pkl: every perturbed cell beside its control."""
 
@@ -43,8 +46,8 @@ class CellGraphs(Section):
     gene2go: str | None = Field(
         None,
         description=(
-            "the gene2go_all.pkl that GEARS is given: pert_idx counts its genes as GEARS does; "
-            "null: pert_idx counts the perturbed genes"
+            "layout 0.1.2: the gene2go_all.pkl that GEARS is given, whose genes pert_idx counts; "
+            "or the word perturbed: it counts the perturbed genes, for readers other than GEARS"
         ),
     )
     include_scoring_controls: bool = Field(
@@ -54,6 +57,9 @@ class CellGraphs(Section):
             "GEARS"
         ),
     )
+
+    def gene2go_file(self) -> str | None:
+        return None if self.gene2go == PERTURBED else self.gene2go
 
     @model_validator(mode="after")
     def _layout_has_pert_idx(self):

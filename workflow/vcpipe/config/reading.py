@@ -187,8 +187,8 @@ def check_files(pipeline: Pipeline) -> None:
         for key, path in split.files().items():
             expected = "a TSV: condition, set" if key == "path" else "a list of target genes"
             check(f"splits.{name}.{key}", Path(path), f"expected {expected}")
-    if pipeline.gears.cell_graphs.gene2go:
-        path = Path(pipeline.gears.cell_graphs.gene2go)
+    if pipeline.gears.cell_graphs.gene2go_file():
+        path = Path(pipeline.gears.cell_graphs.gene2go_file())
         check("gears.cell_graphs.gene2go", path, "expected GEARS's gene2go_all.pkl")
     for name, corpus in pipeline.preprocess.items():
         if corpus.vocabulary.path:

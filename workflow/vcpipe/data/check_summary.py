@@ -93,7 +93,11 @@ ADVICE = {
 def summary_table(screen: Screen, tables: dict[str, pd.DataFrame], config: Checked) -> pd.DataFrame:
     """Facts, then every check: how many are flagged and, if any, a sentence."""
     is_control = tables["perturbations"]["condition"] == CONTROL
-    rows = [*facts(screen, tables), control_check(tables["perturbations"][is_control])]
+    rows = [
+        *facts(screen, tables),
+        dropped_check(screen),
+        control_check(tables["perturbations"][is_control]),
+    ]
     for name, table in (
         ("perturbations", tables["perturbations"][~is_control]),
         ("batches", tables["batches"]),
@@ -111,14 +115,12 @@ def facts(screen: Screen, tables: dict[str, pd.DataFrame]) -> list[dict]:
     perturbed = perturbations[perturbations["condition"] != CONTROL]
     judged = tables["targets"].dropna(subset=["fdr"])
     depth = tables["depth"].set_index(["cell_type", "measure"])["median"]
-    dropped = [*screen.about["dropped_cells"].values(), *screen.about["dropped_labels"].values()]
     found = {
         "num_cells": len(screen.cells),
         "num_genes": len(screen.genes),
         "num_perturbations": perturbed["condition"].nunique(),
         "num_batches": batches["batch"].nunique(),
         "cell_types": listed(batches["cell_type"].unique()),
-        "dropped_cells": sum(dropped),
         "median_cells_of_a_perturbation": f"{perturbed['num_cells'].median():g}",
         "median_umi": ", ".join(f"{value:g}" for value in depth.xs("umi", level=1)),
         "median_genes": ", ".join(f"{value:g}" for value in depth.xs("genes", level=1)),
@@ -128,6 +130,22 @@ def facts(screen: Screen, tables: dict[str, pd.DataFrame]) -> list[dict]:
         else "unknown",
     }
     return [{"key": key, "value": value, "flag": "", "advice": ""} for key, value in found.items()]
+
+
+def dropped_check(screen: Screen) -> dict:
+    """The cells that the conversion left out, by policy or by label."""
+    dropped = screen.about["dropped_cells"] | screen.about["dropped_labels"]
+    shown = listed([f"{label} ({number})" for label, number in dropped.items()])
+    advice = (
+        f"Left out of everything, by unknown_targets, small_perturbations or drop_labels: {shown}; "
+        "conversion.json names all."
+    )
+    return {
+        "key": "dropped_cells",
+        "value": sum(dropped.values()),
+        "flag": "dropped" if dropped else "ok",
+        "advice": advice if dropped else "",
+    }
 
 
 def control_check(controls: pd.DataFrame) -> dict:

@@ -44,7 +44,7 @@ def read_labels(counts: Counts, name: str, dataset: Columns) -> Labels:
         raise InputError(
             f"{len(unknown)} perturbed genes of dataset {name!r} are not among its "
             f"{len(counts.genes)} genes: {', '.join(unknown)}. Rename them, or set "
-            f"datasets.{name}.unknown_targets to keep or drop."
+            f"datasets.{name}.unknown_targets to keep or drop.{_guide_hint(unknown, counts, name)}"
         )
     kept = labelled.copy()
     if dataset.unknown_targets == "drop":
@@ -66,6 +66,17 @@ def read_labels(counts: Counts, name: str, dataset: Columns) -> Labels:
         dropped=_sizes(condition[labelled & ~kept]),
         dropped_labels=_sizes(labels[~labelled]),
         renamed_cell_types=renamed,
+    )
+
+
+def _guide_hint(unknown: list[str], counts: Counts, name: str) -> str:
+    """What to set where the labels are guides: measured genes with something behind them."""
+    genes = set(counts.genes)
+    if sum(label.split("_")[0] in genes for label in unknown) < len(unknown) / 2:
+        return ""
+    return (
+        f" If they are guides, such as {unknown[0]!r}, set datasets.{name}.target_pattern: "
+        "'([^_]+)_.*' for the gene in front."
     )
 
 

@@ -4,10 +4,24 @@ import builtins
 import pickle
 from pathlib import Path
 
+from vcpipe.config.gears import PERTURBED, CellGraphs
 from vcpipe.errors import InputError
 from vcpipe.files import existing
 
 CONTAINERS = ("dict", "set", "frozenset", "list")
+
+
+def counted_genes(config: CellGraphs) -> set[str] | None:
+    """The genes that pert_idx counts, as far as GEARS has them; None: the perturbed genes."""
+    if config.layout == "0.0.2" or config.gene2go == PERTURBED:
+        return None
+    if config.gene2go is None:
+        raise InputError(
+            "gears.cell_graphs.gene2go is not set, so pert_idx would mean other genes to GEARS. "
+            "Set it to the gene2go_all.pkl in the folder that GEARS's PertData is given (it is "
+            f"downloaded there), or to {PERTURBED!r} where something else reads the graphs."
+        )
+    return read_go_genes(Path(config.gene2go))
 
 
 def read_go_genes(path: Path) -> set[str]:

@@ -30,8 +30,8 @@ def published(perturbations: list[str], split: Split) -> Drawn:
         absent = sorted(set(targets[name]) - set(perturbations))
         if absent and split.absent_targets == "error":
             raise InputError(
-                f"{path} names {listed(absent)}, which the screen lacks; correct the list, or set "
-                "absent_targets: ignore."
+                f"{path} names {listed(absent)}, which the converted screen lacks (conversion.json "
+                "says what was dropped); correct the list, or set absent_targets: ignore."
             )
         sets[name] = [one for one in perturbations if one in targets[name]]
         if not sets[name]:

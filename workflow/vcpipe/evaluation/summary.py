@@ -39,6 +39,7 @@ VERDICT_COLUMNS = [
     "ci_low",
     "ci_high",
     "verdict",
+    "notes",
 ]
 TASK = "perturbation"
 
@@ -154,6 +155,7 @@ def verdicts(scores: list[Scores], summary: pd.DataFrame, config: Summary) -> pd
     `difference` is model minus baseline in the metric's own unit; the verdict knows its direction.
     """
     values = {_key(each.about): _wide(each) for each in scores}
+    notes = {_key(each.about): "; ".join(each.about["notes"]) for each in scores}
     usable = summary[(summary["kind"] == "baseline") & (summary["n"] > 0)]
     # ranked() has put the best first.
     best = usable.drop_duplicates(["dataset", "split", "metric"]).set_index(
@@ -181,6 +183,7 @@ def verdicts(scores: list[Scores], summary: pd.DataFrame, config: Summary) -> pd
                 "verdict": verdict(low, high, row.higher_is_better)
                 if len(difference_P) >= FEWEST_FOR_A_VERDICT or not len(difference_P)
                 else "too few perturbations to say",
+                "notes": notes[*place, row.model],
             }
         )
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)

@@ -112,8 +112,8 @@ def pert_indices(screen: Screen, go_genes: set[str] | None = None) -> dict[str, 
         raise InputError(
             f"{len(perturbed - known)} perturbed genes of {screen.path} have no entry in "
             f"gears.cell_graphs.gene2go: {listed(sorted(perturbed - known))}. GEARS would leave "
-            "their cells out; add their GO terms, remove the perturbations, or set gene2go to "
-            "null to number the perturbed genes."
+            "their cells out. Add their GO terms, or leave the perturbations out: put their labels "
+            "into datasets.<name>.drop_labels."
         )
     index = {gene: number for number, gene in enumerate(sorted(known))}
     return {one: [index[gene] for gene in perturbed_genes(one)] or [-1] for one in conditions}
