@@ -78,7 +78,9 @@ def test_a_combination_that_is_not_listed_stays_in_train_and_the_subgroup_says_s
 
 
 def test_absent_targets_stop_the_split_or_are_named(screen, published):
-    with pytest.raises(InputError, match=r"names X\+ctrl, Y\+ctrl, which the converted screen lacks"):
+    with pytest.raises(
+        InputError, match=r"names X\+ctrl, Y\+ctrl, which the converted screen lacks"
+    ):
         draw_split(screen, published(test="B\nX\nY\n"))
     config = published(test="B\nX\nY\n", absent_targets="ignore")
     split, _ = draw_split(screen, config)
