@@ -10,14 +10,13 @@ from scipy import stats
 
 from vcpipe.config.checks import Checked, Checks
 from vcpipe.data.check_summary import SUMMARY_COLUMNS, summary_table
-from vcpipe.data.group_sums import variance_KG
+from vcpipe.data.group_sums import pair_of, variance_KG
 from vcpipe.data.measurements import (
     Comparison,
     Measurements,
     compare,
     measure,
     p_values,
-    pair_of,
     rms_change,
 )
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes

@@ -50,7 +50,7 @@ def add_cells(total: GroupSums, values_CG: sp.csr_matrix, group_C: np.ndarray) -
 
 
 def pair_of(total: GroupSums, group: int, control: int) -> GroupSums:
-    """Two groups of many."""
+    """The sums of a group and of its controls: two rows."""
     both = [group, control]
     return GroupSums(
         total.num_cells_K[both], total.sums_KG[both], total.squares_KG[both], total.nonzero_KG[both]

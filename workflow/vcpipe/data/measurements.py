@@ -10,7 +10,14 @@ import scipy.sparse as sp
 from scipy import special
 
 from vcpipe.data.gears import log_normalised
-from vcpipe.data.group_sums import GroupSums, add_cells, empty_sums, variance_KG, welch_t_KG
+from vcpipe.data.group_sums import (
+    GroupSums,
+    add_cells,
+    empty_sums,
+    pair_of,
+    variance_KG,
+    welch_t_KG,
+)
 from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
 
 
@@ -87,14 +94,6 @@ def _controls(groups: pd.DataFrame) -> np.ndarray:
     controls = groups[groups["condition"] == CONTROL]
     number = dict(zip(controls["cell_type"], controls.index, strict=True))
     return groups["cell_type"].map(number).to_numpy(dtype=np.int64)
-
-
-def pair_of(total: GroupSums, group: int, control: int) -> GroupSums:
-    """The sums of a group and of its controls: two rows."""
-    rows = [group, control]
-    return GroupSums(
-        total.num_cells_K[rows], total.sums_KG[rows], total.squares_KG[rows], total.nonzero_KG[rows]
-    )
 
 
 def compare(total: GroupSums, group: int, control: int) -> Comparison:
