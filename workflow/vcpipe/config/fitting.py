@@ -1,0 +1,75 @@
+"""preprocess.<corpus>: which cells are learned from, and what is fitted on them."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vcpipe.config.section import Section
+
+
+class CellSplit(Section):
+    """Cells of atlases for train, val and test; of screens the split of perturbations decides."""
+
+    method: Literal["random", "stratified", "grouped"] = Field(
+        "random", description="cells at random, of each label alike, or whole groups"
+    )
+    key: str | None = Field(
+        None,
+        description="label of stratified and grouped: batch, cell_type, donor, or an obs column",
+    )
+    val: float = Field(0.0, ge=0, lt=1, description="share of cells, or of groups, for validation")
+    test: float = Field(0.0, ge=0, lt=1, description="share for tests")
+    val_groups: list[str] = Field([], description="groups for validation, instead of a share")
+    test_groups: list[str] = Field([], description="groups for tests, instead of a share")
+    seed: int = Field(0, ge=0, description="decides what is drawn")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.val + self.test >= 1:
+            raise ValueError(f"val {self.val} and test {self.test} leave nothing for train")
+        if (self.method == "random") != (self.key is None):
+            raise ValueError(
+                f"method is {self.method} and key is {self.key!r}; expected a key with "
+                "stratified and grouped only"
+            )
+        if self.method != "grouped" and (self.val_groups or self.test_groups):
+            raise ValueError("val_groups and test_groups need method grouped")
+        return self
+
+
+class Filters(Section):
+    """Thresholds on cells; those on genes and peaks are fitted on training cells, see Fit."""
+
+    min_genes: int = Field(1, ge=0, description="least detected genes of a cell")
+    min_counts: int = Field(0, ge=0, description="least counts of a cell")
+    min_peaks: int = Field(0, ge=0, description="least open peaks of a cell")
+
+
+class Fit(Section):
+    """What is learned from training cells and applied unchanged to all others."""
+
+    min_cells: int = Field(
+        0, ge=0, description="genes seen in fewer training cells are left out (0: keep all)"
+    )
+    min_gene_counts: int = Field(0, ge=0, description="the same by their counts")
+    min_peak_cells: int = Field(
+        0, ge=0, description="peaks open in fewer training cells are left out (0: keep all)"
+    )
+    normalize: Literal["library_size"] | None = Field(
+        "library_size", description="counts of a cell scaled to target_sum, or left as they are"
+    )
+    target_sum: float = Field(1e4, gt=0, description="counts per cell after normalisation")
+    log1p: bool = Field(True, description="log(1 + x) of them")
+    hvg_selection: int | None = Field(
+        None, ge=1, description="highly variable genes to choose; null: none"
+    )
+    hvg_flavor: Literal["seurat_v3", "seurat", "cell_ranger"] = Field(
+        "seurat_v3", description="scanpy's methods"
+    )
+    hvg_batch_key: str | None = Field(
+        "batch", description="genes that vary within many of its groups; null: over all cells"
+    )
+    hvg_only: bool = Field(False, description="keep only these genes in the store")
+    num_bin_edges: int = Field(
+        51, ge=3, description="quantiles of all training values that are kept for global binning"
+    )

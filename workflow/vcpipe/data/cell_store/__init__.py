@@ -1,0 +1,1 @@
+"""The cell store: what prepare_cells writes and training reads."""

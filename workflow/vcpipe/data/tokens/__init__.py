@@ -1,0 +1,1 @@
+"""Rows of the store -> tokens that a model reads."""
