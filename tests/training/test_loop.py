@@ -28,9 +28,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batch(self, positions, generator):
+    def batch(self, positions, draw):
         x = self.x[positions]
-        noise = generator.normal(scale=self.noise, size=(len(x), 1)).astype(np.float32)
+        noise = draw.generator().normal(scale=self.noise, size=(len(x), 1)).astype(np.float32)
         return {"x": x, "y": x.sum(axis=1, keepdims=True) + noise}
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Name, Section
+from vcpipe.config.tokens import Tokenizer
 from vcpipe.config.training import Optimizer, Scheduler, Training
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
@@ -17,14 +18,7 @@ class MaskedValues(Section):
     mask_ratio: list[Ratio] = Field(
         [0.25, 0.5, 0.75],
         min_length=1,
-        description="shares of hidden values; one is drawn per batch",
-    )
-    input_style: Literal["binned", "log1p"] = Field(
-        "binned", description="values: bins of a cell (scGPT), or normalised logarithms"
-    )
-    max_seq_len: int = Field(1200, ge=8, description="tokens per cell, <cls> included")
-    include_zero_genes: float = Field(
-        0.0, ge=0, lt=1, description="share of the tokens that undetected genes fill"
+        description="shares of hidden values; one is drawn for each cell and epoch",
     )
 
 
@@ -32,9 +26,13 @@ class Pretrain(Section):
     corpus: Name = Field(description="a name in preprocess")
     objective: Literal["masked_values"] = Field("masked_values", description="what is learned")
     masked_values: MaskedValues = Field(MaskedValues(), description="its settings")
+    tokenizer: Tokenizer = Field(Tokenizer(), description="how a cell becomes a sequence")
     model: Transformer = Field(Transformer(), description="size of the encoder")
     val_fraction: float = Field(
-        0.03, ge=0, lt=1, description="share of cells kept for val_loss, drawn with the seed"
+        0.03,
+        ge=0,
+        lt=1,
+        description="share of cells kept for val_loss where the corpus keeps none (cell_split.val)",
     )
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")

@@ -1,11 +1,28 @@
 """Which cell is seen when: a function of (seed, epoch) only, whatever the number of processes."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
 def generator_of(*key: int) -> np.random.Generator:
     """A generator named by numbers: generator_of(seed, epoch, step)."""
     return np.random.default_rng(np.random.SeedSequence(key))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a batch is made for: the name of everything that is drawn in it."""
+
+    seed: int
+    epoch: int
+    step: int = 0
+    rank: int = 0
+    purpose: int = 1
+
+    def generator(self) -> np.random.Generator:
+        """For what the cells of a batch share; what is a cell's own is named by its key."""
+        return generator_of(self.seed, self.epoch, self.step, self.rank, self.purpose)
 
 
 def num_steps(num_cells: int, batch_size: int, world: int) -> int:
