@@ -17,7 +17,7 @@ from vcpipe.config.gears import CellGraphs, Conversion
 from vcpipe.config.splits import Split
 from vcpipe.data.gears import convert as convert_to_gears
 from vcpipe.data.model_cells import model_rows
-from vcpipe.data.order import Draw
+from vcpipe.data.order import BatchDraw
 from vcpipe.data.pairing import pair_controls
 from vcpipe.data.perturbation_batches import KnownGenes, PerturbationBatches
 from vcpipe.data.screen import Screen, open_screen
@@ -51,7 +51,7 @@ def start(folder: Path) -> dict:
     known = KnownGenes(genes, genes, {name: i for i, name in enumerate(screen.genes)})
     paired = paired_of(screen)
     batches = PerturbationBatches(screen, known, rows["train"], paired, Perturbation())
-    batch = batches.batch(np.arange(64), Draw(0, 0))
+    batch = batches.batch(np.arange(64), BatchDraw(0, 0))
     assert batch["perturbed"].shape == (64, min(1536, len(genes)))
     return {"num_cells": len(batches)}
 

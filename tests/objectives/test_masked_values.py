@@ -4,14 +4,15 @@ import torch
 from vcpipe.config.model import Transformer
 from vcpipe.config.pretrain import MaskedValues
 from vcpipe.models.scgpt import MaskedValueModel
-from vcpipe.objectives.masked_values import MASK_VALUE, draw_mask, masked_values
+from vcpipe.objectives.masked_values import masked_values
 
 SIZE = Transformer(hidden_dim=32, num_layers=2, num_heads=4, ffn_dim=32, dropout=0.0)
-CONFIG = MaskedValues(mask_ratio=[0.5], max_seq_len=16)
+CONFIG = MaskedValues(mask_ratio=[0.5])
+MASK_VALUE = -1.0
 
 
-def seeded(number: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(number)
+def loss_of(model, batch):
+    return masked_values(model, batch, CONFIG, torch.Generator())
 
 
 @pytest.fixture
@@ -20,22 +21,26 @@ def batch() -> dict[str, torch.Tensor]:
     real = torch.ones(4, 13, dtype=torch.bool)
     real[2, 9:] = False
     genes = torch.stack([torch.randperm(19)[:13] for _ in range(4)])
-    values = torch.rand(4, 13) * 5
+    values = torch.rand(4, 13) * 5 * real
     genes[:, 0], values[:, 0] = 19, 0
-    return {"genes": genes, "values": values * real, "real": real}
+    chosen = (torch.rand(4, 13) < 0.5) & real
+    chosen[:, 0] = False
+    return {
+        "genes": genes,
+        "values": values.masked_fill(chosen, MASK_VALUE),
+        "real": real,
+        "chosen": chosen,
+        "target_values": values[chosen],
+    }
 
 
-def test_hidden_values_do_not_reach_the_encoder(batch):
-    """Whatever stands at a hidden position, the predictions are the same."""
+def test_targets_do_not_reach_the_encoder(batch):
+    """Whatever the hidden values are, the predictions are the same."""
     model = MaskedValueModel(SIZE, 21, 20).eval()
-    hidden = draw_mask(batch["real"], [0.5], seeded())
     predicted = []
     model.decoder.register_forward_hook(lambda _, __, output: predicted.append(output))
-
-    masked_values(model, batch, CONFIG, seeded())
-    changed = batch | {"values": batch["values"].masked_fill(hidden, 123.0)}
-    masked_values(model, changed, CONFIG, seeded())
-
+    loss_of(model, batch)
+    loss_of(model, batch | {"target_values": batch["target_values"] + 100})
     assert torch.equal(predicted[0], predicted[1])
 
 
@@ -43,26 +48,9 @@ def test_the_encoder_sees_the_sign_for_hidden_values(batch):
     model = MaskedValueModel(SIZE, 21, 20)
     seen = []
     model.value_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    hidden = draw_mask(batch["real"], [0.5], seeded())
-
-    masked_values(model, batch, CONFIG, seeded())
-
-    assert bool((seen[0][hidden] == MASK_VALUE).all())
-    assert torch.equal(seen[0][~hidden], batch["values"][~hidden])
-
-
-def test_the_mask_hides_the_asked_share_and_never_cls_or_padding(batch):
-    hidden = draw_mask(batch["real"], [0.25], seeded())
-
-    assert not hidden[:, 0].any()
-    assert not hidden[~batch["real"]].any()
-    assert hidden.sum(dim=1).tolist() == [3, 3, 2, 3]
-
-
-def test_every_ratio_of_the_list_is_drawn(batch):
-    counts = {int(draw_mask(batch["real"], [0.25, 0.75], seeded(i))[0].sum()) for i in range(20)}
-
-    assert counts == {3, 9}
+    loss_of(model, batch)
+    assert bool((seen[0][batch["chosen"]] == MASK_VALUE).all())
+    assert bool((seen[0][~batch["chosen"]] >= 0).all())
 
 
 def test_the_loss_is_the_squared_error_over_hidden_values_by_hand():
@@ -72,11 +60,12 @@ def test_the_loss_is_the_squared_error_over_hidden_values_by_hand():
 
     batch = {
         "genes": torch.tensor([[9, 1, 2], [9, 3, 4]]),
-        "values": torch.tensor([[0.0, 1.0, 4.0], [0.0, 2.0, 5.0]]),
+        "values": torch.tensor([[0.0, -1.0, -1.0], [0.0, -1.0, -1.0]]),
         "real": torch.ones(2, 3, dtype=torch.bool),
+        "chosen": torch.tensor([[False, True, True], [False, True, True]]),
+        "target_values": torch.tensor([1.0, 4.0, 2.0, 5.0]),
     }
-    loss, count = masked_values(Constant(), batch, MaskedValues(mask_ratio=[0.9]), seeded())
-
+    loss, count = loss_of(Constant(), batch)
     assert count == 4
     assert loss.item() == pytest.approx((1 - 2) ** 2 + (4 - 2) ** 2 + (2 - 2) ** 2 + (5 - 2) ** 2)
 
@@ -86,7 +75,7 @@ def test_one_batch_is_learned_by_heart(batch):
     model = MaskedValueModel(SIZE, 21, 20)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(300):
-        loss, count = masked_values(model, batch, CONFIG, seeded())
+        loss, count = loss_of(model, batch)
         optimizer.zero_grad()
         (loss / count).backward()
         optimizer.step()

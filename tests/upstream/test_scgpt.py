@@ -63,7 +63,7 @@ def pretrain_encoder(folder: Path, cells: Path, table: Path, controls: Path) -> 
         [
             *(f"--store={store}", f"--vocabulary={vocabulary}", f"--state={folder}/state"),
             *(f"--out={folder}/pretrained", f"--metrics={folder}/metrics.csv", "corpus=tiny"),
-            *("masked_values.max_seq_len=64", "masked_values.input_style=log1p"),
+            *("tokenizer.max_genes=64", "tokenizer.strategy=continuous_projection"),
             *("model.hidden_dim=32", "model.num_layers=2", "model.num_heads=4"),
             *("model.ffn_dim=32", "training.batch_size=32", "training.max_epochs=1"),
         ]

@@ -10,6 +10,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
 from vcpipe.config.checks import Checked
+from vcpipe.config.corpora import Atlases, Tokenizers
 from vcpipe.config.gears import Conversion
 from vcpipe.config.reading import check_files, read_pipeline, settings
 from vcpipe.errors import InputError
@@ -65,6 +66,7 @@ wildcard_constraints:
     dataset=one_of(PIPELINE.datasets),
     split=one_of(PIPELINE.splits),
     corpus=one_of(PIPELINE.preprocess),
+    atlas=one_of(PIPELINE.atlases),
     baseline=one_of(BASELINES),
     model=one_of([*PIPELINE.finetune, *BASELINES]),
 
@@ -99,6 +101,41 @@ def corpus_input(pattern):
     return paths
 
 
+def atlases_of(wildcards):
+    """The atlases of a corpus, each with the files that its cells are in."""
+    names = PIPELINE.preprocess[wildcards.corpus].atlases
+    return Atlases(
+        atlases={name: PIPELINE.atlases[name].in_file(fetched_file(name)) for name in names}
+    )
+
+
+def fetched_file(name):
+    """Where a rule puts the cells of an atlas that are in no file yet."""
+    rule_name = "fetch_census" if PIPELINE.atlases[name].census else "fetch_artifact"
+    return f"results/{rule_name}/{name}/cells.h5ad"
+
+
+def fetched_atlases(wildcards):
+    names = PIPELINE.preprocess[wildcards.corpus].atlases
+    return [fetched_file(name) for name in names if PIPELINE.atlases[name].is_fetched()]
+
+
+def content_of_atlases(wildcards):
+    """The content of all files of a user's own that the atlases of a corpus are read from."""
+    atlases = [PIPELINE.atlases[name] for name in PIPELINE.preprocess[wildcards.corpus].atlases]
+    return [content_of(path) for atlas in atlases for path in atlas.files()]
+
+
+def tokenizers_of(wildcards):
+    """How the runs on a corpus make sequences of its cells."""
+    runs = {
+        name: run.tokenizer
+        for name, run in PIPELINE.pretrain.items()
+        if run.corpus == wildcards.corpus
+    }
+    return Tokenizers(runs=runs)
+
+
 def finetune_input(pattern):
     """A path with the dataset and the split of a finetuning run."""
 
@@ -130,15 +167,18 @@ def vocabulary_of_run(wildcards):
     """The vocabulary of that folder; of our runs the file it is copied from, made long before."""
     name = PIPELINE.finetune[wildcards.run].pretrained
     if name in PIPELINE.pretrain:
-        return f"results/build_vocabulary/{PIPELINE.pretrain[name].corpus}/vocab.json"
+        return f"results/build_vocabulary/{PIPELINE.pretrain[name].corpus}"
     return f"{name}/vocab.json"
 
 
 def aliases_of_run(wildcards):
     """The content of the table of gene names, where a finetuning run uses it."""
-    if PIPELINE.finetune[wildcards.run].perturbation.gene_aliases:
-        return content_of(PROJECT / "resources/gene_aliases.tsv.gz")
-    return ""
+    return aliases_of(PIPELINE.finetune[wildcards.run].perturbation)
+
+
+def aliases_of(section):
+    """The content of the table of gene names, where a stage uses it."""
+    return content_of(PROJECT / "resources/gene_aliases.tsv.gz") if section.gene_aliases else ""
 
 
 def model_of(wildcards):
@@ -171,3 +211,4 @@ def scored_models():
 PRETRAINED_HERE = sorted(
     {run.pretrained for run in PIPELINE.finetune.values()} & set(PIPELINE.pretrain)
 )
+CORPORA_HERE = sorted({PIPELINE.pretrain[run].corpus for run in PRETRAINED_HERE})

@@ -73,6 +73,7 @@ rule summarise:
             *(f"results/finetune_perturbation/{run}/metrics.csv" for run in PIPELINE.finetune),
         ],
         matches=[f"results/match_genes/{run}/summary.tsv" for run in PIPELINE.finetune],
+        corpora=[f"results/check_corpus/{corpus}" for corpus in CORPORA_HERE],
         checks=[
             f"results/check_dataset/{dataset}"
             for dataset in sorted({dataset for dataset, _, _ in scored_models()})

@@ -131,9 +131,14 @@ rule match_genes:
         config=lambda wildcards: settings(
             PIPELINE.finetune[wildcards.run].perturbation.gene_matching()
         ),
+        tokens=lambda wildcards, input: (
+            input.vocabulary
+            if input.vocabulary.endswith(".json")
+            else f"{input.vocabulary}/vocab.json"
+        ),
         aliases=aliases_of_run,
         code=code("match_genes"),
     shell:
-        "python -m scripts.match_genes --cells {input.cells} --vocabulary {input.vocabulary:q}"
+        "python -m scripts.match_genes --cells {input.cells} --vocabulary {params.tokens:q}"
         " --config {params.config:q} --run {wildcards.run} --out {output.genes}"
         " --summary {output.summary} > {log} 2>&1"

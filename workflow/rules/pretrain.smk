@@ -1,9 +1,11 @@
 rule pretrain:
     input:
+        vocabulary=lambda wildcards: "results/build_vocabulary/"
+        f"{PIPELINE.pretrain[wildcards.run].corpus}",
+        fitted=lambda wildcards: "results/fit_preprocessing/"
+        f"{PIPELINE.pretrain[wildcards.run].corpus}",
         store=lambda wildcards: "results/prepare_cells/"
         f"{PIPELINE.pretrain[wildcards.run].corpus}",
-        vocabulary=lambda wildcards: "results/build_vocabulary/"
-        f"{PIPELINE.pretrain[wildcards.run].corpus}/vocab.json",
     output:
         folder=directory("results/pretrain/{run}/checkpoint"),
         metrics="results/pretrain/{run}/metrics.csv",
@@ -22,5 +24,6 @@ rule pretrain:
         code=code("pretrain"),
     shell:
         "launch {resources.gpu} -m scripts.pretrain --devices {resources.gpu}"
-        " --store {input.store} --vocabulary {input.vocabulary} --config {params.config:q}"
+        " --store {input.store} --vocabulary {input.vocabulary} --fitted {input.fitted}"
+        " --config {params.config:q}"
         " --state {params.state} --out {output.folder} --metrics {output.metrics} > {log} 2>&1"

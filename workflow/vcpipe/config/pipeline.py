@@ -4,7 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from vcpipe.config.atlases import Atlas
 from vcpipe.config.checks import Checks
+from vcpipe.config.corpora import (
+    atlas_contradictions,
+    corpus_contradictions,
+    run_contradictions,
+)
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
 from vcpipe.config.finetune import Finetune
@@ -19,6 +25,7 @@ from vcpipe.errors import listed
 class Pipeline(Section):
     schema_version: Literal[1] = Field(1, description="version of this layout")
     datasets: dict[Name, Dataset] = Field({}, description="screens, by name")
+    atlases: dict[Name, Atlas] = Field({}, description="cells without perturbations, by name")
     gears: Gears = Field(Gears(), description="conversion to GEARS's files")
     checks: Checks = Field(Checks(), description="when check_dataset flags something")
     splits: dict[Name, Split] = Field({}, description="splits of perturbations, by name")
@@ -50,14 +57,23 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                 f"datasets.{name} has {' and '.join(sources) or 'no source'}; "
                 "expected exactly one of path, download, simulate"
             )
+    for name, atlas in pipeline.atlases.items():
+        found += atlas_contradictions(name, atlas)
     for name, corpus in pipeline.preprocess.items():
-        for dataset in corpus.datasets:
-            check_name(f"preprocess.{name}.datasets", dataset, "datasets")
+        for section in ("datasets", "atlases"):
+            for one in getattr(corpus, section):
+                check_name(f"preprocess.{name}.{section}", one, section)
+        found += corpus_contradictions(name, corpus)
         if corpus.split:
             check_name(f"preprocess.{name}.split", corpus.split, "splits")
     for name, run in pipeline.pretrain.items():
-        check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess")
-        if run.val_fraction == 0 and run.training.early_stopping.monitor == "val_loss":
+        if check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess"):
+            corpus = pipeline.preprocess[run.corpus]
+            found += run_contradictions(name, run, corpus, pipeline.atlases)
+        corpus = pipeline.preprocess.get(run.corpus)
+        keeps_none = corpus is None or not corpus.cell_split.keeps_val()
+        monitored = run.training.early_stopping.monitor == "val_loss"
+        if run.val_fraction == 0 and keeps_none and monitored:
             found.append(
                 f"pretrain.{name}.val_fraction is 0 but training.early_stopping.monitor is val_loss"
                 "; expected a fraction above 0, or train_loss"

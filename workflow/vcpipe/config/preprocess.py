@@ -8,6 +8,14 @@ from vcpipe.config.section import Name, Section
 from vcpipe.config.vocabulary import Vocabulary
 
 
+class Fitting(Section):
+    """What fit_preprocessing reads."""
+
+    cell_split: CellSplit = Field(CellSplit(), description="of atlases: train, val and test")
+    filters: Filters = Field(Filters(), description="which cells enter")
+    fit: Fit = Field(Fit(), description="what is learned from training cells")
+
+
 class Corpus(Section):
     datasets: list[Name] = Field([], description="screens in the corpus, names in datasets")
     atlases: list[Name] = Field([], description="cells without perturbations, names in atlases")
@@ -23,6 +31,9 @@ class Corpus(Section):
     filters: Filters = Field(Filters(), description="which cells enter")
     fit: Fit = Field(Fit(), description="fit_preprocessing")
     store: CellStore = Field(CellStore(), description="prepare_cells")
+
+    def fitting(self) -> "Fitting":
+        return Fitting(cell_split=self.cell_split, filters=self.filters, fit=self.fit)
 
     @model_validator(mode="after")
     def _some_cells(self):

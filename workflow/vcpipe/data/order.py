@@ -11,7 +11,7 @@ def generator_of(*key: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchDraw:
     """What a batch is made for: the name of everything that is drawn in it."""
 
     seed: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcpipe.config.finetune import Perturbation
-from vcpipe.data.order import Draw
+from vcpipe.data.order import BatchDraw
 from vcpipe.data.screen import Screen, perturbed_genes
 from vcpipe.data.sparse_rows import pick_columns
 from vcpipe.data.vocabulary import Vocabulary
@@ -72,7 +72,7 @@ class PerturbationBatches:
     def __len__(self) -> int:
         return len(self.cells)
 
-    def batch(self, positions: np.ndarray, draw: Draw) -> dict:
+    def batch(self, positions: np.ndarray, draw: BatchDraw) -> dict:
         """Arrays genes [T] and control, perturbed, flags [B, T]; all cells share their genes."""
         targets = [self.known.targets(condition) for condition in self.condition[positions]]
         chosen = self._genes(targets, draw.generator())

@@ -12,8 +12,8 @@ from vcpipe.data.model_cells import model_rows
 from vcpipe.data.pairing import Pairs, check_own_contexts, check_same_controls
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
+from vcpipe.data.seen import seen_controls
 from vcpipe.data.splits import SplitTable, control_rows, split_digest
-from vcpipe.data.store import seen_controls
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import SHARED, TransformerGenerator

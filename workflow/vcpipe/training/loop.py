@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vcpipe.config.training import Optimizer, Scheduler, Training
-from vcpipe.data.order import Draw, generator_of, num_steps, step_cells
+from vcpipe.data.order import BatchDraw, generator_of, num_steps, step_cells
 from vcpipe.errors import InputError, Interrupted
 from vcpipe.files import writing
 from vcpipe.training.distributed import Process, shared, to_device, total
@@ -31,7 +31,7 @@ Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], tuple[Tensor, i
 class Batches(Protocol):
     def __len__(self) -> int: ...
 
-    def batch(self, positions: np.ndarray, draw: Draw) -> dict: ...
+    def batch(self, positions: np.ndarray, draw: BatchDraw) -> dict: ...
 
 
 @dataclass
@@ -169,7 +169,7 @@ class _Run:
             rank=self.process.rank,
             world=self.process.world,
         )
-        batch = to_device(self.batches.batch(cells, Draw(*key)), self.process)
+        batch = to_device(self.batches.batch(cells, BatchDraw(*key)), self.process)
         # Dropout draws from the global generator: named here, it needs no state in a checkpoint.
         torch.manual_seed(int(generator_of(*key, 2).integers(2**62)))
         return self.objective(self.parallel, batch, key)
@@ -209,7 +209,7 @@ class _Run:
             mine = np.array_split(cells, world)[self.process.rank]
             key = (self.config.seed, 0, step, self.process.rank, 4)
             if len(mine):
-                batch = to_device(self.val_batches.batch(mine, Draw(*key)), self.process)
+                batch = to_device(self.val_batches.batch(mine, BatchDraw(*key)), self.process)
                 loss_sum, count = self.objective(self.model, batch, key)
                 sums = [sums[0] + float(loss_sum), sums[1] + count]
         loss_sum, count = total(sums, self.process)
