@@ -42,21 +42,28 @@ class Tokenizer(Section):
         "the first by id",
     )
     include_zero_genes: float = Field(
-        0.0, ge=0, lt=1, description="share of the tokens that undetected genes fill"
+        0.0, ge=0, lt=1, description="share of max_genes that undetected genes fill"
     )
-    n_bins: int = Field(51, ge=2, le=65535, description="bins, bin 0 for zero counts included")
-    binning_method: Literal["quantile_per_cell", "quantile", "uniform"] = Field(
+    n_bins: int = Field(
+        51,
+        ge=2,
+        le=65535,
+        description="bins, bin 0 for zero counts included; with quantile, n_bins edges are fitted",
+    )
+    binning_method: Literal["quantile_per_cell", "quantile", "uniform", "binary"] = Field(
         "quantile_per_cell",
         description="edges at a cell's own quantiles (scGPT), at those of all training values, or "
-        "evenly spaced from 0 to value_max (scModelForge)",
+        "evenly spaced from 0 to value_max (scModelForge); binary: 1 for every detected gene",
     )
     binning_ties: Literal["middle", "random"] = Field(
         "middle",
-        description="a value that covers several bins takes the middle one, or any (scGPT)",
+        description="a value at several quantiles takes the middle one of its bins, or any (scGPT)",
     )
     value_max: float = Field(10.0, gt=0, description="upper end of uniform bins, of log1p values")
     rank_normalization: Literal["none", "gene_median"] = Field(
-        "none", description="rank by value, or by value over the gene's median (Geneformer)"
+        "none",
+        description="rank_value ranks by value, or by value over the gene's median in training "
+        "cells (Geneformer)",
     )
     embedding_dim: int | None = Field(
         None, ge=1, description="of gene_embedding: width that the file must have; null: any"

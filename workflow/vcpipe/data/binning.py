@@ -1,21 +1,260 @@
-"""Counts -> value bins within a cell, as scGPT does it, but the same on every run."""
+"""Values -> bins: at a cell's own quantiles as scGPT does it, at given edges, or evenly spaced.
+
+A value that equals several edges (tied counts) belongs to several bins. scGPT draws one of them
+from the global generator, so its bins change from run to run; ours takes the middle one, or draws
+by (seed, epoch, cell, gene). The middle is what scGPT would take for a drawn number of 0.5.
+
+Bins of a cell do not depend on a monotone transform: counts and their normalised logarithms give
+the same ones, up to rounding of an edge that falls on a value.
+"""
+
+# B cells, N detected features of all of them
 
 import numpy as np
+
+from vcpipe.data.cell_keys import fraction, stream
+from vcpipe.data.distinct_counts import SMALL, distinct_counts, longest_row
+from vcpipe.data.draws import BIN_TIES, Draw
+from vcpipe.data.normalised_values import cell_scale, normalised
+from vcpipe.data.rows import Rows
+from vcpipe.data.sparse_rows import compiled
+
+MIDDLE = np.full(1, 0.5)
 
 
 def bin_cell(values: np.ndarray, n_bins: int) -> np.ndarray:
     """Bin one cell's non-zero values at its own quantiles; bins run from 1 to n_bins - 1.
 
-    A value that covers several bins (tied counts) takes the middle one; scGPT draws one of them
-    from the global generator, so its bins change from run to run. Quantile bins do not depend on
-    a monotone transform: counts and their normalised logarithms give the same.
-
     >>> bin_cell(np.array([1.0, 5.0, 9.0]), 5).tolist()
     [1, 2, 4]
     """
-    distinct, codes = np.unique(values, return_inverse=True)
-    edges = np.quantile(values, np.linspace(0, 1, n_bins - 1))
-    lowest = np.searchsorted(edges, distinct, side="left")
-    highest = np.searchsorted(edges, distinct, side="right")
-    middle = np.clip(-((lowest + highest) // -2), 1, n_bins - 1)
-    return middle[codes].astype(np.uint8)
+    return bin_values(values, n_bins).astype(np.uint8 if n_bins <= 256 else np.uint16)
+
+
+def bin_values(values: np.ndarray, n_bins: int, uniforms: np.ndarray = MIDDLE) -> np.ndarray:
+    """The same of floats, in their own precision as numpy does, with scGPT's drawn numbers.
+
+    `uniforms` are one number for all values, or one for each, at least 0 and below 1.
+    """
+    bins = np.empty(len(values), dtype=np.uint16)
+    _value_bins(np.ascontiguousarray(values), _levels(n_bins), uniforms, bins)
+    return bins
+
+
+def quantile_bins(
+    rows: Rows,
+    n_bins: int,
+    uniforms: np.ndarray = MIDDLE,
+    draw: Draw | None = None,
+) -> np.ndarray:
+    """uint16 [N] bins 1..n_bins - 1 at each cell's own quantiles; bin 0 is for zero counts.
+
+    Ties by `uniforms` (one number, or one for each entry), or drawn.
+    """
+    bins = np.empty(len(rows.ids), dtype=np.uint16)
+    seed, epoch = (draw.seed, draw.epoch) if draw else (0, 0)
+    _quantile_bins(
+        *(rows.starts, rows.ids, rows.counts, rows.keys, _levels(n_bins)),
+        *(uniforms, draw is not None, seed, epoch, bins),
+    )
+    return bins
+
+
+def edge_bins(
+    rows: Rows,
+    edges: np.ndarray,
+    target_sum: float,
+    log1p: bool,
+    uniforms: np.ndarray = MIDDLE,
+    draw: Draw | None = None,
+) -> np.ndarray:
+    """uint16 [N] bins 1..n_bins - 1 of normalised values at n_bins given edges, ends included.
+
+    Bin b holds values above edges[b - 1], up to edges[b]; values beyond the ends take the first or
+    the last bin. Equal edges make bins that only ties reach: their number never changes, while
+    scModelForge's "quantile" drops them (np.unique), and lets small values share bin 0 with zeros.
+    """
+    bins = np.empty(len(rows.ids), dtype=np.uint16)
+    seed, epoch = (draw.seed, draw.epoch) if draw else (0, 0)
+    _edge_bins(
+        *(rows.starts, rows.ids, rows.counts, rows.totals, rows.keys),
+        *(_inner(edges), target_sum, log1p, 1, uniforms, draw is not None, seed, epoch, bins),
+    )
+    return bins
+
+
+def uniform_bins(
+    rows: Rows, n_bins: int, value_max: float, target_sum: float, log1p: bool
+) -> np.ndarray:
+    """uint16 [N] bins 0..n_bins - 1 of equal width from 0 to value_max: scModelForge's digits.
+
+    Values of the first width (log1p up to 0.196 at 51 bins) have bin 0, as undetected genes do:
+    this n_bins counts widths, that of quantile bins counts bin 0 for zeros.
+    """
+    bins = np.empty(len(rows.ids), dtype=np.uint16)
+    inner = _inner(np.linspace(0.0, value_max, n_bins + 1))
+    _edge_bins(
+        *(rows.starts, rows.ids, rows.counts, rows.totals, rows.keys),
+        *(inner, target_sum, log1p, 0, MIDDLE, False, 0, 0, bins),
+    )
+    return bins
+
+
+def uniform_value_bins(values: np.ndarray, n_bins: int, value_max: float) -> np.ndarray:
+    """The same of float32 values."""
+    inner = _inner(np.linspace(0.0, value_max, n_bins + 1))
+    return np.searchsorted(inner, values, side="left").astype(np.uint16)
+
+
+def _levels(n_bins: int) -> np.ndarray:
+    return np.linspace(0, 1, n_bins - 1)
+
+
+def _inner(edges: np.ndarray) -> np.ndarray:
+    # Edges are compared in the precision of values, as torch.bucketize does for scModelForge.
+    return np.ascontiguousarray(edges[1:-1], dtype=np.float32)
+
+
+@compiled
+def _drawn(uniform, fewest, most):
+    """scGPT's formula: of the bins above `fewest` up to `most`; `most` where they are equal."""
+    return int(np.ceil(uniform * (fewest - most) + most))
+
+
+@compiled
+def _quantile_edges(distinct, ends, num, levels, edges) -> None:
+    """np.quantile of sorted values, linear, rounded as numpy rounds."""
+    at = 0
+    for edge in range(len(levels)):
+        place = (ends[num - 1] - 1) * levels[edge]
+        below = int(np.floor(place))
+        while ends[at] <= below:
+            at += 1
+        here = distinct[at]
+        after = here
+        if below + 1 >= ends[at] and at + 1 < num:
+            after = distinct[at + 1]
+        step, part = after - here, place - below
+        if part >= 0.5:
+            edges[edge] = after - step * (1 - part)
+        else:
+            edges[edge] = here + step * part
+
+
+@compiled
+def _digits_at_edges(distinct, num, edges, fewest, most) -> None:
+    """How many edges lie below each distinct value, and how many at it or below."""
+    low = high = 0
+    for code in range(num):
+        value = distinct[code]
+        while low < len(edges) and edges[low] < value:
+            low += 1
+        high = max(high, low)
+        while high < len(edges) and edges[high] <= value:
+            high += 1
+        fewest[code], most[code] = low, high
+
+
+@compiled
+def _look_up(codes, ids, num, fewest, most, uniforms, state, is_drawn, bins) -> None:
+    """Bins of a cell's entries from the digits of its distinct values."""
+    if is_drawn:
+        for entry in range(len(codes)):
+            low, high = fewest[codes[entry]], most[codes[entry]]
+            bins[entry] = high
+            if high > low + 1:
+                bins[entry] = _drawn(fraction(state, ids[entry]), low, high)
+    elif len(uniforms) == 1:
+        for code in range(num):
+            most[code] = _drawn(uniforms[0], fewest[code], most[code])
+        for entry in range(len(codes)):
+            bins[entry] = most[codes[entry]]
+    else:
+        for entry in range(len(codes)):
+            low, high = fewest[codes[entry]], most[codes[entry]]
+            bins[entry] = _drawn(uniforms[entry], low, high)
+
+
+@compiled
+def _quantile_bins(
+    starts, ids, counts, keys, levels, uniforms, is_drawn, seed, epoch, bins
+) -> None:
+    longest = longest_row(starts)
+    codes, ends = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=np.int64)
+    distinct, edges = np.empty(longest, dtype=np.int64), np.empty(len(levels))
+    fewest, most = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=np.int32)
+    table = np.zeros(SMALL, dtype=np.int32)
+    for row in range(len(starts) - 1):
+        first, last = starts[row], starts[row + 1]
+        if first == last:
+            continue
+        cell = codes[: last - first]
+        num = distinct_counts(counts[first:last], cell, distinct, ends, table)
+        _quantile_edges(distinct, ends, num, levels, edges)
+        _digits_at_edges(distinct, num, edges, fewest, most)
+        state = stream(seed, epoch, BIN_TIES, keys[row])
+        its = uniforms if len(uniforms) == 1 else uniforms[first:last]
+        _look_up(cell, ids[first:last], num, fewest, most, its, state, is_drawn, bins[first:last])
+
+
+@compiled
+def _edge_bins(
+    starts,
+    ids,
+    counts,
+    totals,
+    keys,
+    inner,
+    target_sum,
+    log1p,
+    lowest,
+    uniforms,
+    is_drawn,
+    seed,
+    epoch,
+    bins,
+) -> None:
+    longest = longest_row(starts)
+    codes, ends = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=np.int64)
+    distinct, values = np.empty(longest, dtype=np.int64), np.empty(longest, dtype=np.float32)
+    fewest, most = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=np.int32)
+    table = np.zeros(SMALL, dtype=np.int32)
+    for row in range(len(starts) - 1):
+        first, last = starts[row], starts[row + 1]
+        cell = codes[: last - first]
+        num = distinct_counts(counts[first:last], cell, distinct, ends, table)
+        scale = cell_scale(totals[row], target_sum)
+        for code in range(num):
+            values[code] = normalised(distinct[code], scale, log1p)
+        _digits_at_edges(values, num, inner, fewest, most)
+        for code in range(num):
+            # A value at one edge belongs below it; at several, to the bins between them.
+            first_bin = fewest[code] + lowest
+            most[code] = max(first_bin, most[code] if lowest else first_bin)
+            fewest[code] = first_bin - 1
+        state = stream(seed, epoch, BIN_TIES, keys[row])
+        its = uniforms if len(uniforms) == 1 else uniforms[first:last]
+        _look_up(cell, ids[first:last], num, fewest, most, its, state, is_drawn, bins[first:last])
+
+
+@compiled
+def _value_bins(values, levels, uniforms, bins) -> None:
+    """One cell of floats: sorted as numbers are."""
+    if len(values) == 0:
+        return
+    order = np.argsort(values)
+    codes, ends = np.empty(len(values), dtype=np.int32), np.empty(len(values), dtype=np.int64)
+    distinct = np.empty(len(values), dtype=values.dtype)
+    num = 0
+    for place in range(len(order)):
+        value = values[order[place]]
+        if place == 0 or value != distinct[num - 1]:
+            distinct[num] = value
+            num += 1
+        ends[num - 1] = place + 1
+        codes[order[place]] = num - 1
+    edges = np.empty(len(levels))
+    fewest, most = np.empty(num, dtype=np.int32), np.empty(num, dtype=np.int32)
+    _quantile_edges(distinct, ends, num, levels, edges)
+    _digits_at_edges(distinct, num, edges, fewest, most)
+    _look_up(codes, codes, num, fewest, most, uniforms, np.uint64(0), False, bins)
