@@ -34,14 +34,23 @@ class CellSplit(Section):
             )
         if self.method != "grouped" and (self.val_groups or self.test_groups):
             raise ValueError("val_groups and test_groups need method grouped")
+        for name in ("val", "test"):
+            if getattr(self, name) and getattr(self, f"{name}_groups"):
+                raise ValueError(f"{name} and {name}_groups are both set; expected one of them")
+        both = sorted(set(self.val_groups) & set(self.test_groups))
+        if both:
+            raise ValueError(f"{', '.join(both)} are in val_groups and in test_groups")
         return self
 
 
 class Filters(Section):
-    """Thresholds on cells; those on genes and peaks are fitted on training cells, see Fit."""
+    """Thresholds on cells; those on genes and peaks are fitted on training cells, see Fit.
+
+    Features of the vocabulary count, and a source without genes or peaks is not asked for them.
+    """
 
     min_genes: int = Field(1, ge=0, description="least detected genes of a cell")
-    min_counts: int = Field(0, ge=0, description="least counts of a cell")
+    min_counts: int = Field(0, ge=0, description="least counts of a cell's genes")
     min_peaks: int = Field(0, ge=0, description="least open peaks of a cell")
 
 
@@ -64,12 +73,24 @@ class Fit(Section):
         None, ge=1, description="highly variable genes to choose; null: none"
     )
     hvg_flavor: Literal["seurat_v3", "seurat", "cell_ranger"] = Field(
-        "seurat_v3", description="scanpy's methods"
+        "seurat_v3",
+        description="scanpy's methods: seurat_v3 on counts, seurat on normalised counts, "
+        "cell_ranger on log(1 + normalised counts)",
     )
     hvg_batch_key: str | None = Field(
-        "batch", description="genes that vary within many of its groups; null: over all cells"
+        "batch",
+        description="label: genes that vary within many of its groups, each within its dataset; "
+        "null: over all cells",
     )
     hvg_only: bool = Field(False, description="keep only these genes in the store")
     num_bin_edges: int = Field(
-        51, ge=3, description="quantiles of all training values that are kept for global binning"
+        51,
+        ge=3,
+        description="quantiles of all non-zero training values that are kept for global binning",
     )
+
+    @model_validator(mode="after")
+    def _hvg_only_of_some(self):
+        if self.hvg_only and self.hvg_selection is None:
+            raise ValueError("hvg_only needs hvg_selection, the number of genes to keep")
+        return self
