@@ -1,5 +1,6 @@
 """A source that is in memory, and stores made of it."""
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,6 +66,7 @@ class MemorySource:
         )
 
 
+@functools.cache
 def names(modality: str, number: int) -> np.ndarray:
     return np.array([f"{modality}{place:06d}" for place in range(number)])
 
@@ -92,20 +94,23 @@ def source_of(
     )
 
 
+@functools.cache
 def vocabularies_of(species: tuple[str, ...] = ("human",), **sizes: int):
-    return {
-        modality: {
-            its: StoreVocabulary(names(modality, size), f"{modality}{its}") for its in species
-        }
-        for modality, size in sizes.items()
-    }
+    made = {}
+    for modality, size in sizes.items():
+        known = names(modality, size)
+        made[modality] = {its: StoreVocabulary(known, modality + its) for its in species}
+    return made
 
 
 def to_store(source, vocabularies, sets=None, filters: Filters = EVERY_CELL) -> SourceToStore:
     ids = {}
     for modality, features in source.features.items():
-        known = {n: i for i, n in enumerate(vocabularies[modality][source.species].names)}
-        ids[modality] = np.array([known.get(n, -1) for n in features.names], dtype=np.int32)
+        # Names of the vocabulary are sorted; others are shorter or longer.
+        known = vocabularies[modality][source.species].names
+        place = np.searchsorted(known, features.names) % len(known)
+        found = known[place] == features.names
+        ids[modality] = np.where(found, place, -1).astype(np.int32)
     sets = np.zeros(len(source), dtype=np.uint8) if sets is None else np.asarray(sets, np.uint8)
     return SourceToStore(source, ids, sets, filters)
 

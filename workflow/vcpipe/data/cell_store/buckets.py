@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -277,7 +278,7 @@ def _pieces(bucket: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[int, np.n
     changes = np.diff(bucket[order]) != 0
     changes |= np.diff(entries // ENTRIES_PER_PIECE) != 0
     cuts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         yield int(bucket[order[start]]), order[start:stop]
 
 

@@ -209,7 +209,7 @@ class CellStore:
         what = "is cut off" if found < length else "is not as it was written (xxh3)"
         return (
             f"{path}: block {number} ({length} bytes from {offset} on) {what}: {found} bytes were "
-            f"read, the file has {os.stat(path).st_size}. Copy the store again, or rerun "
+            f"read, the file has {path.stat().st_size}. Copy the store again, or rerun "
             "prepare_cells."
         )
 

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ class SortedCells:
         """Whole blocks, begun with what was left of the part before; runs are not mixed."""
         run = np.minimum(part.about["rank"], len(SETS))
         cuts = [0, *(np.flatnonzero(np.diff(run)) + 1).tolist(), len(run)]
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             while len(self.first_blocks) <= run[start]:
                 yield from self._end_run()
                 self.first_blocks.append(self.num_blocks)

@@ -34,7 +34,6 @@ from vcpipe.data.cell_store.layout import (
     FORMAT,
     GROUPED,
     GROUPS,
-    LABELS,
     MANIFEST,
     SETS,
     lengths_path,
@@ -116,7 +115,7 @@ def write_store(
         for modality, lengths in zip(modalities, scatter.lengths, strict=True):
             np.save(lengths_path(folder, modality), lengths)
             for species, vocabulary in vocabularies[modality].items():
-                text = "".join(f"{name}\n" for name in vocabulary.names)
+                text = "\n".join([*vocabulary.names.tolist(), ""])
                 names_path(folder, modality, species).write_text(text)
         manifest = {
             "format": FORMAT,
