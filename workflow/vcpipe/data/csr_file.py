@@ -23,11 +23,6 @@ class CsrFile:
         self.starts = _starts(group, "CSR", self.shape[0], self.shape)
         self.data, self.indices = computable(group["data"]), group["indices"]
 
-    @property
-    def sizes(self) -> np.ndarray:
-        """So many values are stored of each row."""
-        return np.diff(self.starts)
-
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
         """Consecutive rows."""
         first, last, _ = rows.indices(self.shape[0])

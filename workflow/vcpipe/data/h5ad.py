@@ -18,7 +18,12 @@ def read_frame(file: h5py.File, path: Path, key: str) -> pd.DataFrame:
     try:
         _refuse_damaged_columns(file[key], path)
         return ad.io.read_elem(file[key])
-    except (InputError, OSError, KeyError, MemoryError):  # _open names what HDF5 could not read
+    except (
+        InputError,
+        OSError,
+        KeyError,
+        MemoryError,
+    ):  # reading_hdf5 names what HDF5 could not read
         raise
     except Exception as error:
         # anndata notes where it was reading.
@@ -31,14 +36,21 @@ def read_frame(file: h5py.File, path: Path, key: str) -> pd.DataFrame:
 def _refuse_damaged_columns(frame: h5py.Group, path: Path) -> None:
     names = _column_shape(frame[frame.attrs["_index"]])
     for key in frame.attrs["column-order"]:
-        what, shape = f"{path}: {frame.name[1:]} column {key!r}", _column_shape(frame[key])
-        if shape != names:
-            raise InputError(
-                f"{what} has shape {shape}; expected {names}, that of the names of its rows. The "
-                "file is damaged; write or download it again."
-            )
-        if frame[key].attrs.get("encoding-type") == "categorical":
-            _refuse_unknown_codes(frame[key], what)
+        refuse_damaged_column(frame[key], f"{path}: {frame.name[1:]} column {key!r}", names)
+
+
+def refuse_damaged_column(
+    column: h5py.Group | h5py.Dataset, what: str, expected: tuple[int, ...]
+) -> None:
+    """Refuse a column without a value for each row, or with codes that mean nothing."""
+    shape = _column_shape(column)
+    if shape != expected:
+        raise InputError(
+            f"{what} has shape {shape}; expected {expected}, that of the names of its rows. The "
+            "file is damaged; write or download it again."
+        )
+    if column.attrs.get("encoding-type") == "categorical":
+        _refuse_unknown_codes(column, what)
 
 
 def _refuse_unknown_codes(column: h5py.Group, what: str) -> None:

@@ -22,11 +22,7 @@ class DenseFile:
         band = array.chunks[0] if array.chunks else 0
         self.band = band if band * self.shape[1] <= LARGEST_BAND else 0
         self.held: tuple[int, sp.csr_matrix] | None = None
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """At most so many counts has each row."""
-        return np.full(self.shape[0], self.shape[1])
+        self.starts = np.arange(self.shape[0] + 1) * self.shape[1]
 
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
         first, last, _ = rows.indices(self.shape[0])
@@ -50,11 +46,7 @@ class MemoryRows:
     """A matrix that had to be read whole, as it has no rows on disk."""
 
     def __init__(self, matrix: sp.csr_matrix):
-        self.matrix, self.shape = matrix, matrix.shape
-
-    @property
-    def sizes(self) -> np.ndarray:
-        return np.diff(self.matrix.indptr)
+        self.matrix, self.shape, self.starts = matrix, matrix.shape, matrix.indptr
 
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
         return self.matrix[rows]
@@ -72,18 +64,17 @@ def row_reader(element: h5py.Group | h5py.Dataset) -> Rows:
     return MemoryRows(read_csc(element))
 
 
-def take(reader: Rows, rows: np.ndarray, sizes: np.ndarray, most: int) -> sp.csr_matrix:
+def take(reader: Rows, rows: np.ndarray, most: int) -> sp.csr_matrix:
     """Some rows, in ascending order; `most` bounds the values that are read at a time.
 
-    `sizes` are those of the reader. What lies between two wanted rows is read where it is short.
+    What lies between two wanted rows is read too where it is short.
     """
     if not len(rows):
         return sp.csr_matrix((0, reader.shape[1]), dtype=np.float32)
-    parts = []
-    before = np.append(0, np.cumsum(sizes, dtype=np.int64))
-    gaps = before[rows[1:]] - before[rows[:-1] + 1]
+    parts, starts = [], reader.starts
+    gaps = starts[rows[1:]] - starts[rows[:-1] + 1]
     for near in np.split(rows, np.flatnonzero(gaps > GAP) + 1):
-        for start, stop in spans(before[near + 1] - before[near[0]], most):
+        for start, stop in spans(starts[near + 1] - starts[near[0]], most):
             part = near[start:stop]
             block = reader[part[0] : part[-1] + 1]
             parts.append(block if len(part) == block.shape[0] else block[part - part[0]])
