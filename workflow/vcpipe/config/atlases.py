@@ -2,12 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from vcpipe.config.section import Section
 
 # Names of species become file names and keys: human, mouse, hsapiens.
 Species = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+# Columns of the table of cells that never come from obs_columns.
+LABELS = {"cell", "dataset", "batch", "cell_type", "donor", "condition", "species", "split"}
 
 
 class Matrix(Section):
@@ -40,6 +43,12 @@ class Census(Section):
         "obs_value_filter",
     )
     obs_columns: list[str] = Field([], description="obs columns to keep beside those named above")
+
+    @model_validator(mode="after")
+    def _one_filter(self):
+        if self.filters and self.obs_value_filter:
+            raise ValueError("filters and obs_value_filter both say which cells; give one of them")
+        return self
 
 
 class Artifact(Section):
@@ -76,3 +85,33 @@ class Atlas(Section):
     repeated_features: Literal["error", "sum"] = Field(
         "error", description="names of genes that stand twice in a file: stop, or add their counts"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        given = {
+            "rna or atac": self.rna is not None or self.atac is not None,
+            "census": self.census is not None,
+            "artifact": self.artifact is not None,
+        }
+        if sum(given.values()) != 1:
+            named = [key for key, is_given in given.items() if is_given]
+            raise ValueError(
+                f"the cells come from {' and '.join(named) or 'nowhere'}; expected exactly one of "
+                "rna and atac (files), census, artifact"
+            )
+        if self.orthologs and self.rna is None and self.atac is not None:
+            raise ValueError("orthologs rename genes, and this atlas has peaks only")
+        if self.orthologs and self.species == self.ortholog_species:
+            raise ValueError(
+                f"orthologs are of another species, but species and ortholog_species are both "
+                f"{self.species}; set species to that of the files"
+            )
+        taken = sorted(set(self.obs_columns) & LABELS)
+        if taken:
+            raise ValueError(
+                f"obs_columns names {', '.join(taken)}, which the store has of its own; set "
+                "batch_key, cell_type_key or donor_key to it, or rename the column"
+            )
+        if len(set(self.obs_columns)) < len(self.obs_columns):
+            raise ValueError("obs_columns names a column twice")
+        return self

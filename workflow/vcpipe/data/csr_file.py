@@ -18,9 +18,9 @@ from vcpipe.errors import InputError
 class CsrFile:
     """An open group of data, indices and indptr; row starts are held, the rest is read."""
 
-    def __init__(self, group: h5py.Group):
-        self.shape = tuple(int(size) for size in group.attrs["shape"])
-        self.starts = _starts(group, "CSR", self.shape[0])
+    def __init__(self, group: h5py.Group, shape: tuple[int, int] | None = None):
+        self.shape = shape or tuple(int(size) for size in group.attrs["shape"])
+        self.starts = _starts(group, "CSR", self.shape[0], self.shape)
         self.data, self.indices = computable(group["data"]), group["indices"]
 
     def __getitem__(self, rows: slice) -> sp.csr_matrix:
@@ -37,8 +37,8 @@ class CsrFile:
 
 def read_csc(group: h5py.Group) -> sp.csr_matrix:
     """All rows of a CSC matrix, which has none on disk."""
-    num_rows, num_columns = (int(size) for size in group.attrs["shape"])
-    starts = _starts(group, "CSC", num_columns)
+    num_rows, num_columns = shape = tuple(int(size) for size in group.attrs["shape"])
+    starts = _starts(group, "CSC", num_columns, shape)
     data, indices = computable(group["data"])[:], group["indices"][:]
     # scipy writes wherever an index points.
     if len(indices) and not 0 <= indices.min() <= indices.max() < num_rows:
@@ -55,7 +55,7 @@ def computable(values: h5py.Dataset):
     return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
-def _starts(group: h5py.Group, layout: str, num_lines: int) -> np.ndarray:
+def _starts(group: h5py.Group, layout: str, num_lines: int, shape: tuple[int, int]) -> np.ndarray:
     """Where each row of a CSR matrix, or column of a CSC matrix, begins, and the last ends."""
     starts = group["indptr"][:].astype(np.int64, copy=False)
     num_indices, num_entries = len(group["indices"]), len(group["data"])
@@ -66,9 +66,9 @@ def _starts(group: h5py.Group, layout: str, num_lines: int) -> np.ndarray:
         or ends != [0, num_entries]
         or (np.diff(starts) < 0).any()
     ):
-        shape = " × ".join(str(int(size)) for size in group.attrs["shape"])
+        size = " × ".join(map(str, shape))
         raise InputError(
-            f"{group.file.filename}: {group.name[1:]} is no {layout} matrix of {shape}: its "
+            f"{group.file.filename}: {group.name[1:]} is no {layout} matrix of {size}: its "
             f"indptr, {len(starts)} numbers, goes from {' to '.join(map(str, ends)) or 'nothing'}, "
             f"beside {num_indices} indices and {num_entries} values. The file is damaged; write "
             "or download it again."

@@ -54,6 +54,11 @@ class Screen:
         """Raw counts of some cells, as float32."""
         return self._counts[rows]
 
+    @property
+    def num_detected(self) -> np.ndarray:
+        """How many genes each cell has counts of."""
+        return np.diff(self._counts.starts)
+
     def chunks(self, size: int = 2048) -> Iterator[tuple[slice, sp.csr_matrix]]:
         """All log-normalised values in row order, `size` cells at a time."""
         for start in range(0, len(self.cells), size):

@@ -1,0 +1,226 @@
+"""Peaks: intervals of chromosomes under many spellings, made one set for many files.
+
+An interval holds its start and not its end, as in BED: chr1:100-200 and chr1:200-300 touch and do
+not overlap.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vcpipe.data.sparse_rows import compiled
+from vcpipe.errors import InputError, listed
+
+COLON, DASH, UNDERSCORE, ZERO, NINE = (ord(letter) for letter in ":-_09")
+# Chromosomes after those with a number.
+AFTER_NUMBERS = {"X": 0, "Y": 1, "M": 2, "MT": 2}
+
+
+@dataclass(frozen=True)
+class Peaks:
+    chromosomes: list[str]  # in natural order: chr2 before chr10, chrX, chrY, chrM, all others
+    chromosome: np.ndarray  # int32: of each peak, its number in that list
+    starts: np.ndarray  # int64
+    ends: np.ndarray  # int64
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def names(self) -> np.ndarray:
+        """Canonical names: chr1:100-200."""
+        chromosomes = np.array(self.chromosomes, dtype=np.dtypes.StringDType())[self.chromosome]
+        starts, ends = (some.astype(np.dtypes.StringDType()) for some in (self.starts, self.ends))
+        return (chromosomes + ":" + starts + "-" + ends).astype(str)
+
+
+def parse_peaks(names: np.ndarray, where: str = "peaks") -> Peaks:
+    """Read chr1:100-200, chr1-100-200, chr1_100_200; the last two numbers are start and end."""
+    names = np.ascontiguousarray(names, dtype=str)
+    letters = names.view(np.uint32).reshape(len(names), -1).copy()
+    starts, ends = np.empty((2, len(names)), dtype=np.int64)
+    is_peak = np.empty(len(names), dtype=np.bool_)
+    _parse(letters, starts, ends, is_peak)
+    wrong = names[~is_peak]
+    if len(wrong):
+        raise InputError(
+            f"{where}: {len(wrong)} of {len(names)} names are no peaks: "
+            f"{', '.join(map(repr, wrong[:3].tolist()))}; expected chr1:100-200, chr1-100-200 or "
+            "chr1_100_200, the start before the end."
+        )
+    found, distinct = pd.factorize(letters.view(names.dtype).ravel().astype(object))
+    chromosomes = sorted(distinct.tolist(), key=natural)
+    number = {name: place for place, name in enumerate(chromosomes)}
+    order = np.array([number[name] for name in distinct], dtype=np.int32)
+    return Peaks(chromosomes, order[found] if len(order) else found.astype(np.int32), starts, ends)
+
+
+@compiled
+def _parse(letters, starts, ends, is_peak):
+    """Read both numbers from the end of each name, and leave the chromosome's letters only."""
+    width = letters.shape[1]
+    for peak in range(len(letters)):
+        last = width - 1
+        while last >= 0 and letters[peak, last] == 0:
+            last -= 1
+        numbers = (ends, starts)
+        good = True
+        for which in range(2):
+            value, scale, digits = 0, 1, 0
+            while last >= 0 and ZERO <= letters[peak, last] <= NINE and digits < 18:
+                value += (np.int64(letters[peak, last]) - ZERO) * scale
+                scale *= 10
+                digits += 1
+                last -= 1
+            between = np.int64(letters[peak, last]) if last >= 0 else 0
+            is_sign = between == DASH or between == UNDERSCORE or (which == 1 and between == COLON)
+            good = good and digits > 0 and is_sign
+            numbers[which][peak] = value
+            last -= 1
+        is_peak[peak] = good and last >= 0 and starts[peak] < ends[peak]
+        letters[peak, max(last + 1, 0) :] = 0
+
+
+def natural(chromosome: str) -> tuple:
+    """A key that sorts chr1, chr2, chr10, chrX, chrY, chrM, chr1_random, GL000194.1."""
+    bare = re.sub(r"^chr", "", chromosome, flags=re.IGNORECASE)
+    if bare.isdecimal():
+        return 0, int(bare), [], chromosome
+    if bare.upper() in AFTER_NUMBERS:
+        return 1, AFTER_NUMBERS[bare.upper()], [], chromosome
+    parts = re.split(r"(\d+)", bare)
+    return 2, 0, [(part.isdecimal(), part.zfill(20)) for part in parts], chromosome
+
+
+def unify_peaks(
+    files: list[np.ndarray], how: str, join: str = "union"
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Common peaks of some files, and of each file's peaks the place among them (-1: left out).
+
+    `how` is exact (same chromosome, start and end) or overlap (what overlaps is merged into one),
+    `join` is union or intersection (those with a peak of every file). The order of files does not
+    matter.
+    """
+    parsed = [parse_peaks(names, f"file {n}") for n, names in enumerate(files, start=1)]
+    refuse_other_names(parsed)
+    joined = _joined(parsed)
+    order = np.lexsort((joined.ends, joined.starts, joined.chromosome))
+    chromosome, starts, ends = (
+        some[order] for some in (joined.chromosome, joined.starts, joined.ends)
+    )
+    if how == "exact":
+        begins = np.append(True, (np.diff(chromosome) != 0) | (np.diff(starts) != 0))
+        begins[1:] |= np.diff(ends) != 0
+    else:
+        begins = _separate(chromosome, starts, ends)
+    begins = begins[: len(order)]
+    group = np.cumsum(begins) - 1
+    first = np.flatnonzero(begins)
+    last_ends = np.maximum.reduceat(ends, first) if len(first) else ends
+    merged = Peaks(joined.chromosomes, chromosome[first], starts[first], last_ends)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = group
+    maps = np.split(place, np.cumsum([len(part) for part in parsed])[:-1])
+    names = merged.names
+    if join == "intersection":
+        in_all = np.logical_and.reduce([np.bincount(its, minlength=len(names)) > 0 for its in maps])
+        renumbered = np.where(in_all, np.cumsum(in_all) - 1, -1)
+        names, maps = names[in_all], [renumbered[its] for its in maps]
+    return names, [its.astype(np.int32) for its in maps]
+
+
+@compiled
+def _separate(chromosome, starts, ends):
+    """True for each sorted interval that overlaps none before it."""
+    begins = np.ones(len(starts), dtype=np.bool_)
+    reach = 0
+    for peak in range(len(starts)):
+        begins[peak] = (
+            peak == 0 or chromosome[peak] != chromosome[peak - 1] or starts[peak] >= reach
+        )
+        reach = ends[peak] if begins[peak] else max(reach, ends[peak])
+    return begins
+
+
+def place_peaks(names: np.ndarray, vocabulary: np.ndarray, how: str) -> np.ndarray:
+    """Of each peak its place in a given list of peaks, or -1.
+
+    By overlap it is the one with the longest overlap, of several such the first in the list.
+    """
+    peaks, given = parse_peaks(names), parse_peaks(vocabulary, "the vocabulary of peaks")
+    refuse_other_names([peaks, given])
+    number = {name: place for place, name in enumerate(given.chromosomes)}
+    known = np.array([number.get(name, -1) for name in peaks.chromosomes], dtype=np.int64)
+    chromosome = known[peaks.chromosome] if len(peaks) else peaks.chromosome.astype(np.int64)
+    order = np.lexsort((given.ends, given.starts, given.chromosome))
+    limits = np.searchsorted(given.chromosome[order], np.arange(len(given.chromosomes) + 1))
+    kernel = _same if how == "exact" else _longest_overlap
+    return kernel(
+        chromosome, peaks.starts, peaks.ends, limits, given.starts[order], given.ends[order], order
+    )
+
+
+@compiled
+def _same(chromosome, starts, ends, limits, given_starts, given_ends, order):
+    place = np.full(len(starts), -1, dtype=np.int32)
+    for peak in range(len(starts)):
+        if chromosome[peak] < 0:
+            continue
+        first, last = limits[chromosome[peak]], limits[chromosome[peak] + 1]
+        at = first + np.searchsorted(given_starts[first:last], starts[peak])
+        while at < last and given_starts[at] == starts[peak]:
+            if given_ends[at] == ends[peak] and (place[peak] < 0 or order[at] < place[peak]):
+                place[peak] = order[at]
+            at += 1
+    return place
+
+
+@compiled
+def _longest_overlap(chromosome, starts, ends, limits, given_starts, given_ends, order):
+    place = np.full(len(starts), -1, dtype=np.int32)
+    # The furthest end of all intervals of a chromosome up to each: where it is left of a peak,
+    # nothing further left reaches it.
+    reach = given_ends.copy()
+    for number in range(len(limits) - 1):
+        for at in range(limits[number] + 1, limits[number + 1]):
+            reach[at] = max(reach[at], reach[at - 1])
+    for peak in range(len(starts)):
+        if chromosome[peak] < 0:
+            continue
+        first, last = limits[chromosome[peak]], limits[chromosome[peak] + 1]
+        at = first + np.searchsorted(given_starts[first:last], ends[peak]) - 1
+        longest = 0
+        while at >= first and reach[at] > starts[peak]:
+            shared = min(ends[peak], given_ends[at]) - max(starts[peak], given_starts[at])
+            if shared > longest or (shared == longest > 0 and order[at] < place[peak]):
+                longest, place[peak] = shared, order[at]
+            at -= 1
+    return place
+
+
+def refuse_other_names(files: list[Peaks]) -> None:
+    """Refuse chr1 in one file and 1 in another: nothing would be shared, without a word."""
+    every = [set(peaks.chromosomes) for peaks in files]
+    for one in every:
+        for other in every:
+            if one and other and not one & other and {f"chr{name}" for name in one} & other:
+                raise InputError(
+                    f"Peaks are on {listed(sorted(one, key=natural), 3)} in one file and on "
+                    f"{listed(sorted(other, key=natural), 3)} in another; call chromosomes alike."
+                )
+
+
+def _joined(files: list[Peaks]) -> Peaks:
+    """All peaks of some files, their chromosomes numbered together."""
+    chromosomes = sorted({name for peaks in files for name in peaks.chromosomes}, key=natural)
+    number = {name: place for place, name in enumerate(chromosomes)}
+    codes = [
+        np.array([number[name] for name in peaks.chromosomes], dtype=np.int32)[peaks.chromosome]
+        for peaks in files
+    ]
+    starts, ends = (
+        np.concatenate([getattr(peaks, key) for peaks in files]) for key in ("starts", "ends")
+    )
+    return Peaks(chromosomes, np.concatenate(codes), starts, ends)
