@@ -94,6 +94,14 @@ class Artifact(Section):
         None, description="one of its versions, by tag or uid; null: the latest"
     )
 
+    @field_validator("version", mode="before")
+    @classmethod
+    def _in_quotes(cls, value):
+        # YAML makes 0 of 0000, which is what LaminDB calls a first version.
+        if value is not None and not isinstance(value, str):
+            raise ValueError("expected text; put it in quotes")
+        return value
+
 
 class Atlas(Section):
     """Exactly one of rna/atac (files), census, artifact says where the cells come from."""
