@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from vcpipe.config.atlases import Atlas
 from vcpipe.config.checks import Checks
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
@@ -19,6 +20,7 @@ from vcpipe.errors import listed
 class Pipeline(Section):
     schema_version: Literal[1] = Field(1, description="version of this layout")
     datasets: dict[Name, Dataset] = Field({}, description="screens, by name")
+    atlases: dict[Name, Atlas] = Field({}, description="cells without perturbations, by name")
     gears: Gears = Field(Gears(), description="conversion to GEARS's files")
     checks: Checks = Field(Checks(), description="when check_dataset flags something")
     splits: dict[Name, Split] = Field({}, description="splits of perturbations, by name")
