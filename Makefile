@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all upstream-test upstream-test-gears bench check-demo lint docs envs clean
+.PHONY: demo test test-all upstream-test upstream-test-gears upstream-test-sources bench check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -14,6 +14,8 @@ help:
 	@echo "make test   the test suite (make test-all: the slow ones too)"
 	@echo "make upstream-test  our files in the real cell-gears and scgpt (9 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
+	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (SIZE GB)"
+	@echo "make env NAME=census  a venv of its own, for rules that need one: gears, census, lamindb"
 	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
 	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
@@ -36,11 +38,12 @@ endef
 .venv/installed.lock: requirements.lock
 	$(install)
 
-.venvs/gears/installed.lock: tests/upstream/gears.txt
+# Environments that cannot be one with ours: gears, scgpt, census, lamindb.
+.venvs/%/installed.lock: tests/upstream/%.txt
 	$(install)
 
-.venvs/scgpt/installed.lock: tests/upstream/scgpt.txt
-	$(install)
+.PHONY: env
+env: .venvs/$(or $(NAME),NAME)/installed.lock
 
 # On a terminal with a progress bar; into a file or a pipe Snakemake's own log says more.
 demo: .venv/installed.lock
@@ -62,14 +65,20 @@ test-all: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not gpu and not slurm and not upstream"
 
 # Our files against the real packages, which need older ones than ours and so their own Pythons.
-upstream-test: .venv/installed.lock .venvs/gears/installed.lock .venvs/scgpt/installed.lock
+upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears scgpt census lamindb)
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python SCGPT_PYTHON=.venvs/scgpt/bin/python \
+	  CENSUS_PYTHON=.venvs/census/bin/python LAMINDB_PYTHON=.venvs/lamindb/bin/python \
 	  pytest -m upstream tests/upstream
 
 # Without scgpt, whose torch 2.3.1 comes with CUDA: 6.5 GB.
 upstream-test-gears: .venv/installed.lock .venvs/gears/installed.lock
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python \
-	  pytest -m upstream tests/upstream --ignore=tests/upstream/test_scgpt.py
+	  pytest -m upstream tests/upstream $(patsubst %,--ignore=tests/upstream/test_%.py,scgpt census artifacts)
+
+# The rules that fetch from the CELLxGENE Census and from LaminDB, offline.
+upstream-test-sources: .venv/installed.lock .venvs/census/installed.lock .venvs/lamindb/installed.lock
+	$(THREADS) CENSUS_PYTHON=.venvs/census/bin/python LAMINDB_PYTHON=.venvs/lamindb/bin/python \
+	  pytest -m upstream tests/upstream/test_census.py tests/upstream/test_artifacts.py
 
 # NAME=convert, or several names; without one all but full_size, which takes 60 GB of disk.
 bench: .venv/installed.lock .venvs/gears/installed.lock

@@ -1,4 +1,4 @@
-"""Write envs/*.yaml: each stage's packages and all that they need, pinned as in requirements.lock.
+"""Write envs/*.yaml: each stage's packages and all that they need, pinned as in the lock files.
 
     python -m scripts.pin_envs
 
@@ -24,6 +24,8 @@ ENVS = {
     "evaluate": READING,
     "report": [*READING, "matplotlib"],
 }
+# Envs that cannot be one with ours, as tests/upstream/<name>.txt pins them; make env NAME=<name>.
+OWN = ("census", "lamindb")
 
 
 def pins() -> dict[str, str]:
@@ -47,18 +49,27 @@ def needed(packages: list[str]) -> set[str]:
     return found
 
 
-def env_text(packages: list[str]) -> str:
+def shared_pins(packages: list[str]) -> list[str]:
     pinned = pins()
     # On Linux torch also names the CUDA wheels of its default build; pip resolves those.
-    names = sorted(name for name in needed(packages) if name in pinned)
-    lines = ["channels: [conda-forge, nodefaults]", "dependencies:", "  - python =3.11", "  - pip"]
-    return "\n".join([*lines, "  - pip:", *(f"      - {pinned[name]}" for name in names)]) + "\n"
+    return [pinned[name] for name in sorted(needed(packages)) if name in pinned]
+
+
+def env_texts() -> dict[str, str]:
+    """The text of each env's file, by name."""
+    lines = {name: shared_pins(packages) for name, packages in ENVS.items()}
+    lines |= {name: (PROJECT / f"tests/upstream/{name}.txt").read_text().split() for name in OWN}
+    head = ["channels: [conda-forge, nodefaults]", "dependencies:", "  - python =3.11", "  - pip"]
+    return {
+        name: "\n".join([*head, "  - pip:", *(f"      - {line}" for line in pinned)]) + "\n"
+        for name, pinned in lines.items()
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
     parser(__doc__).parse_args(argv)
-    for name, packages in ENVS.items():
-        (PROJECT / "envs" / f"{name}.yaml").write_text(env_text(packages))
+    for name, text in env_texts().items():
+        (PROJECT / "envs" / f"{name}.yaml").write_text(text)
         print(f"envs/{name}.yaml")
 
 

@@ -43,11 +43,23 @@ OWN_PYTHON = (
     if DeploymentMethod.CONDA in DEPLOYMENT.deployment_method
     else f'export PATH="{Path(sys.executable).parent}:$PATH"; '
 )
+# `in_env gears python ...`: a rule whose env is not the main one runs, without conda, in a venv that
+# somebody has made; nothing else depends on it.
+IN_ENV = (
+    'in_env() {{ "${{@:2}}"; }}; '
+    if DeploymentMethod.CONDA in DEPLOYMENT.deployment_method
+    else 'in_env() {{ local venv="$PROJECT/.venvs/$1"; '
+    "if [[ ! -e $venv/installed.lock ]]; then "
+    'echo "error: $venv is not there; make it (minutes, once): make env NAME=$1" >&2; return 2; fi; '
+    'PATH="$venv/bin:$PATH" "${{@:2}}"; }}; '
+)
 shell.executable("bash")
 shell.prefix(
     "set -euo pipefail; "
     f'export PYTHONPATH="{PROJECT}:{PROJECT}/workflow" PYTHONUNBUFFERED=1; '
     f"{OWN_PYTHON}"
+    f'PROJECT="{PROJECT}"; '
+    f"{IN_ENV}"
     "launch() {{ local gpus=$1; shift; if (( gpus > 1 )); then "
     'python -m torch.distributed.run --standalone --nproc-per-node="$gpus" "$@"; '
     'else python "$@"; fi; }}; '
@@ -79,6 +91,13 @@ def raw_cells(wildcards):
     if dataset.simulate:
         return "results/simulate_screen/{dataset}/screen.h5ad"
     return dataset.path
+
+
+def census_of(wildcards):
+    """The query of an atlas, with the columns that its keys name."""
+    atlas = PIPELINE.atlases[wildcards.atlas]
+    keys = [atlas.batch_key, atlas.cell_type_key, atlas.donor_key]
+    return settings(atlas.census.keeping([*keys, *atlas.obs_columns]))
 
 
 def content_of(path):

@@ -1,10 +1,12 @@
 """atlases.<name>: cells without perturbations, of genes, peaks or both."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from vcpipe.config.section import Section
+from vcpipe.config.value_filter import columns_of, filter_text, refuse_other_values
 
 # Names of species become file names and keys: human, mouse, hsapiens.
 Species = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
@@ -30,11 +32,15 @@ class Matrix(Section):
 class Census(Section):
     """A query of the CELLxGENE Census (fetch_census); the census's words."""
 
-    organism: str = Field("Homo sapiens", description="Homo sapiens or Mus musculus")
+    organism: str = Field(
+        "Homo sapiens", description="Homo sapiens, Mus musculus, or another of the census"
+    )
     census_version: str = Field(
         "stable", description="a release date such as 2025-01-30, stable or latest"
     )
-    uri: str | None = Field(None, description="a census of your own; null: the public one")
+    uri: str | None = Field(
+        None, description="a census of your own, folder or address; null: the public one"
+    )
     obs_value_filter: str | None = Field(None, description="which cells, as SOMA writes it")
     var_value_filter: str | None = Field(None, description="which genes, as SOMA writes it")
     filters: dict[str, Any] = Field(
@@ -44,11 +50,42 @@ class Census(Section):
     )
     obs_columns: list[str] = Field([], description="obs columns to keep beside those named above")
 
+    @field_validator("census_version", mode="before")
+    @classmethod
+    def _date_as_text(cls, value):
+        # YAML reads 2025-01-30 as a date.
+        return value.isoformat() if isinstance(value, date) else value
+
+    @field_validator("obs_value_filter", "var_value_filter")
+    @classmethod
+    def _is_a_condition(cls, value: str | None) -> str | None:
+        if value is not None:
+            columns_of(value)
+        return value
+
     @model_validator(mode="after")
-    def _one_filter(self):
-        if self.filters and self.obs_value_filter:
-            raise ValueError("filters and obs_value_filter both say which cells; give one of them")
+    def _one_filter_of_cells(self):
+        if self.filters and self.obs_value_filter is not None:
+            raise ValueError(
+                "filters and obs_value_filter are both set; expected one of them "
+                f"(filters say {filter_text(self.filters)})"
+            )
+        refuse_other_values(self.filters)
         return self
+
+    def cell_filter(self) -> str | None:
+        """Which cells, as SOMA writes it; null: all."""
+        return self.obs_value_filter or filter_text(self.filters) or None
+
+    def columns(self) -> list[str]:
+        """The obs columns that are kept: those of the filter, and those asked for."""
+        named = columns_of(self.cell_filter()) if self.cell_filter() else []
+        return list(dict.fromkeys([*named, *self.obs_columns]))
+
+    def keeping(self, columns: list[str | None]) -> "Census":
+        """The same query with more columns: the keys that an atlas names, where they are set."""
+        more = [column for column in columns if column and column not in self.obs_columns]
+        return self.model_copy(update={"obs_columns": [*self.obs_columns, *dict.fromkeys(more)]})
 
 
 class Artifact(Section):
@@ -56,6 +93,17 @@ class Artifact(Section):
 
     instance: str = Field(description="account/instance, or the folder of a local instance")
     key: str = Field(description="the artifact's key or uid")
+    version: str | None = Field(
+        None, description="one of its versions, by tag or uid; null: the latest"
+    )
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _in_quotes(cls, value):
+        # YAML makes 0 of 0000, which is what LaminDB calls a first version.
+        if value is not None and not isinstance(value, str):
+            raise ValueError("expected text; put it in quotes")
+        return value
 
 
 class Atlas(Section):

@@ -309,7 +309,9 @@ def values_of(section: Section, prefix: str = "") -> dict[str, object]:
         dotted = _join(prefix, name)
         if isinstance(value, Section):
             found |= values_of(value, dotted)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and all(
+            isinstance(entry, Section) for entry in value.values()
+        ):
             for key, entry in value.items():
                 found |= values_of(entry, f"{dotted}.{key}")
         else:
