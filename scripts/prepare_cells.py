@@ -1,63 +1,56 @@
-"""Write the cells of some screens as a store that training reads: ids, counts and value bins.
+"""Write the cells of a corpus as a store that training reads: exact counts in random order.
 
     python -m scripts.prepare_cells \\
-        --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
-        --vocabulary results/build_vocabulary/demo/vocab.json \\
+        --screens results/convert_to_gears/demo/perturb_processed.h5ad \\
         --split results/split_perturbations/demo/simulation_1_0.75.tsv \\
         --controls results/pair_controls/demo/controls.tsv \\
-        --out results/prepare_cells/demo n_bins=51
+        --vocabulary results/build_vocabulary/demo --fitted results/fit_preprocessing/demo \\
+        --out results/prepare_cells/demo group_by=[cell_type,condition]
 
 With --split and --controls (one of each per screen) only training perturbations and the models'
 half of the controls enter: cells kept for val, test and scoring are never pretrained on, and of
-held-out contexts no cell at all.
+held-out contexts no cell at all. --atlases is YAML, or a file with it: {atlases: {name: settings}};
+its cells enter with the set that fit_preprocessing drew. Filters and genes are those of its record.
 """
 
 from pathlib import Path
 
-from vcpipe.config.arguments import parse, parser, run
-from vcpipe.config.preprocess import Cells
+from vcpipe.config.arguments import add_corpus_arguments, parse, parser, run
+from vcpipe.config.cell_store import CellStore
 
 
 def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__, Cells)
-    made.add_argument("--cells", type=Path, nargs="+", required=True, help="converted screens")
-    made.add_argument("--vocabulary", type=Path, required=True, help="vocab.json")
-    made.add_argument("--split", type=Path, nargs="*", default=[], help="one per screen, or none")
-    made.add_argument(
-        "--controls", type=Path, nargs="*", default=[], help="one per screen, or none"
-    )
+    made = parser(__doc__, CellStore)
+    add_corpus_arguments(made)
+    made.add_argument("--vocabulary", type=Path, required=True, help="folder of build_vocabulary")
+    made.add_argument("--fitted", type=Path, required=True, help="folder of fit_preprocessing")
+    made.add_argument("--threads", type=int, default=1, help="that compress and sort (default: 1)")
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
-    import numpy as np
+    from vcpipe.data.cell_store.writing import write_store
+    from vcpipe.data.corpus import open_corpus, to_store
+    from vcpipe.data.preprocessing_record import read_record
+    from vcpipe.data.vocabulary_files import read_vocabularies
 
-    from vcpipe.data.screen import open_screen
-    from vcpipe.data.splits import read_controls, read_split, training_rows
-    from vcpipe.data.store import write_store
-    from vcpipe.data.vocabulary import read_vocabulary
-    from vcpipe.errors import InputError
-
-    if {len(args.split), len(args.controls)} - {0, len(args.cells)} or (
-        len(args.split) != len(args.controls)
-    ):
-        raise InputError(
-            f"{len(args.cells)} --cells, {len(args.split)} --split, {len(args.controls)} --controls"
-            "; expected as many of each, or neither --split nor --controls."
-        )
-    sources = []
-    for number, path in enumerate(args.cells):
-        screen = open_screen(path)
-        rows = np.arange(len(screen.cells))
-        if args.split:
-            split, controls = read_split(args.split[number]), read_controls(args.controls[number])
-            rows = training_rows(screen, split, controls)
-        sources.append((screen.name, screen, rows))
-    about = {"held_out": bool(args.split)}
-    manifest = write_store(args.out, sources, read_vocabulary(args.vocabulary), args.config, about)
-    print(
-        f"{manifest['num_cells']} cells, {manifest['num_entries']} values in {args.out}; "
-        f"{manifest['num_cells_left_out']} cells had fewer than {args.config.min_genes} genes"
+    vocabularies, record = read_vocabularies(args.vocabulary), read_record(args.fitted)
+    corpus = open_corpus(
+        args.screens, args.split, args.controls, args.atlases, record.cell_split
     )
+    sources, named = to_store(corpus, vocabularies, record)
+    about = {
+        "seen": corpus.seen,
+        "held_out": corpus.holds_out,
+        "vocabulary_digest": vocabularies.digest,
+        "record_digest": record.digest,
+    }
+    manifest = write_store(
+        args.out, sources, args.config, about, args.threads, vocabularies=named
+    )
+    for each in manifest["statistics"]["sources"]:
+        left_out = ", ".join(f"{number} {why}" for why, number in each["left_out"].items())
+        print(f"{each['dataset']}, {each['file']}: {each['kept']} cells; left out: {left_out}")
+    print(f"{manifest['num_cells']} cells, digest {manifest['data_digest']} -> {args.out}")
 
 
 if __name__ == "__main__":
