@@ -1,48 +1,54 @@
-"""Number the genes of some screens: vocab.json, as scGPT writes it, sorted by name.
+"""Number the genes, peaks, chromosomes, batches and cell types of a corpus, sorted by name.
 
     python -m scripts.build_vocabulary \\
-        --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
-        --out results/build_vocabulary/demo/vocab.json \\
-        --genes results/build_vocabulary/demo/genes.tsv
+        --screens results/convert_to_gears/demo/perturb_processed.h5ad \\
+        --atlases atlases.yaml --out results/build_vocabulary/demo join=intersection
 
-With path=vocab.json an existing vocabulary (scGPT's) is checked against the genes and kept as is.
-genes.tsv lists every gene of every screen and the id it got; a gene without one is left out later.
+--atlases is a YAML file, or YAML, with {name: settings}. The folder gets vocab.json (scGPT),
+rna_vocab.json, atac_vocab.json, chr_vocab.json, gene2chr.json, cell_type_vocab.json,
+batch_vocab.json (EpiFoundation), species/<species>.csv (scConcept) and embeddings/. With
+genes=vocab.json and its like an existing file is checked against the corpus and kept as it is.
+genes.tsv lists every gene of every source and the token it got; one without a token is left out
+later. coverage.tsv counts them.
 """
 
 from pathlib import Path
 
 from vcpipe.config.arguments import parse, parser, run
-from vcpipe.config.preprocess import Vocabulary
+from vcpipe.config.atlases import Atlas
+from vcpipe.config.reading import read_sections
+from vcpipe.config.vocabulary import Vocabulary
 
 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Vocabulary)
-    made.add_argument("--cells", type=Path, nargs="+", required=True, help="converted screens")
-    made.add_argument("--out", type=Path, required=True, help="vocab.json to write")
-    made.add_argument("--genes", type=Path, required=True, help="table of genes and ids to write")
+    made.add_argument("--screens", type=Path, nargs="*", default=[], help="converted screens")
+    made.add_argument("--atlases", default="{}", help="YAML (or a file): {name: atlas}")
+    made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
     from vcpipe.data.screen import open_screen
-    from vcpipe.data.vocabulary import build_vocabulary, check_match, gene_table, read_vocabulary
-    from vcpipe.files import write_json, writing
+    from vcpipe.data.sources.atlas import open_atlas
+    from vcpipe.data.sources.screens import ScreenCells
+    from vcpipe.data.vocabulary_building import build_vocabularies
+    from vcpipe.data.vocabulary_files import write_vocabularies
+    from vcpipe.data.vocabulary_report import write_fates
+    from vcpipe.files import writing
 
-    screens = [open_screen(path) for path in args.cells]
-    genes = [gene for screen in screens for gene in screen.genes]
-    if args.config.path:
-        vocabulary = read_vocabulary(Path(args.config.path))
-        known = vocabulary.encode(genes)
-        check_match(genes, known, args.config.min_gene_match, args.config.path)
-    else:
-        vocabulary = build_vocabulary(genes, args.config.special_tokens)
+    sources = [ScreenCells(open_screen(path)) for path in args.screens]
+    for name, atlas in read_sections(Atlas, args.atlases).items():
+        sources += open_atlas(name, atlas)
+    vocabularies = build_vocabularies(sources, args.config)
+    with writing(args.out) as partial:
+        write_vocabularies(partial, vocabularies)
+        table = write_fates(partial, sources, vocabularies, args.config)
+        if args.config.gene_embeddings:
+            from vcpipe.training.gene_embeddings import write_gene_embeddings
 
-    table = gene_table(vocabulary, {str(screen.path): screen.genes for screen in screens})
-    with writing(args.genes) as partial:
-        table.to_csv(partial, sep="\t", index=False)
-    write_json(args.out, vocabulary.ids)
-    print(
-        f"{len(vocabulary)} tokens, digest {vocabulary.digest}; "
-        f"{int((table['id'] >= 0).sum())} of {len(table)} genes have an id"
-    )
+            files = args.config.gene_embeddings
+            print(write_gene_embeddings(partial / "embeddings", vocabularies, files).to_string())
+    print(table.to_string(index=False))
+    print(f"digest {vocabularies.digest} -> {args.out}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_by_chance_most_flags_are_lost(make):
 def test_all_cells_of_a_batch_share_their_genes_and_values_stay_with_them(make, screen):
     batches = make(max_seq_len=8)
     batch = batches.batch(np.array([60]), BatchDraw(0, 0))
-    names = np.array(sorted(screen.genes))[batch["genes"]]
+    names = np.array([*SPECIAL, *sorted(screen.genes)])[batch["genes"]]
     columns = [screen.genes.tolist().index(name) for name in names]
     assert np.array_equal(batch["perturbed"], screen.values(np.array([60])).toarray()[:, columns])
 

@@ -53,7 +53,7 @@ def test_genes_outside_the_vocabulary_are_left_out_but_counted(screen, counts, t
     store = write(
         tmp_path / "store", screen, np.arange(4), build_vocabulary(screen.genes[:10], SPECIAL)
     )
-    assert store.genes.max() < 10
+    assert store.genes.max() < 10 + len(SPECIAL)
     assert store.totals.tolist() == counts.X[:4].sum(axis=1).A1.tolist()
 
 

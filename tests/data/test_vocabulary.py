@@ -5,27 +5,26 @@ import pytest
 from vcpipe.data.vocabulary import (
     build_vocabulary,
     check_match,
-    gene_table,
     read_vocabulary,
 )
 from vcpipe.errors import InputError
 
-SPECIAL = ["<pad>", "<cls>", "<eoc>"]
+SPECIAL = ["<cls>", "<pad>", "<eoc>"]
 
 
 def test_ids_do_not_depend_on_the_order_of_genes():
     one, other = build_vocabulary(["B", "A", "C"], SPECIAL), build_vocabulary("CBAB", SPECIAL)
     assert one == other
-    assert one.ids == {"A": 0, "B": 1, "C": 2, "<pad>": 3, "<cls>": 4, "<eoc>": 5}
+    assert one.ids == {"<cls>": 0, "<pad>": 1, "<eoc>": 2, "A": 3, "B": 4, "C": 5}
     assert one.digest == other.digest
 
 
 def test_an_unknown_gene_is_minus_one_and_never_padding():
-    assert build_vocabulary("AB", SPECIAL).encode(["B", "X"]).tolist() == [1, -1]
+    assert build_vocabulary("AB", SPECIAL).encode(["B", "X"]).tolist() == [4, -1]
 
 
 def test_a_gene_named_like_a_special_token_is_refused():
-    with pytest.raises(InputError, match="<cls> are genes and special tokens"):
+    with pytest.raises(InputError, match="<cls> are names in the data and special tokens"):
         build_vocabulary(["A", "<cls>"], SPECIAL)
 
 
@@ -55,8 +54,3 @@ def test_a_vocabulary_that_knows_too_few_genes_is_refused_with_the_share():
     check_match("ABCD", known, 0.5, "it")
     with pytest.raises(InputError, match=r"it knows 50\.0% of 4 genes.*It lacks C, D"):
         check_match("ABCD", known, 0.6, "it")
-
-
-def test_the_gene_table_lists_the_fate_of_every_gene():
-    table = gene_table(build_vocabulary("AB", SPECIAL), {"one": "AX", "two": "B"})
-    assert table.values.tolist() == [["one", "A", 0], ["one", "X", -1], ["two", "B", 1]]

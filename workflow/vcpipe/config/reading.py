@@ -224,6 +224,17 @@ def read_section(section: type[Section], text: str | None, overrides: list[str] 
     return parsed
 
 
+def read_sections(section: type[Section], text: str) -> dict[str, Section]:
+    """Read {name: section} from a YAML file, or from YAML (JSON too) given as text."""
+    as_text = text.lstrip().startswith("{")
+    values = yaml.safe_load(text) if as_text else read_yaml(find_file(text))
+    read = {name: _parsed(section, entry) for name, entry in values.items()}
+    problems = [f"{name}.{problem}" for name, (_, found) in read.items() for problem in found]
+    if problems:
+        raise InputError(_message("the settings" if as_text else text, problems))
+    return {name: parsed for name, (parsed, _) in read.items()}
+
+
 def settings(section: Section) -> str:
     """One line of JSON, the form in which rules hand settings to scripts."""
     return json.dumps(section.model_dump(mode="json"), sort_keys=True)

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vcpipe.config.section import Section
+from vcpipe.errors import listed
 
 
 class SpecialToken(Section):
@@ -20,7 +21,47 @@ class SpecialTokens(Section):
     )
     pad: SpecialToken = Field(SpecialToken(token="<pad>", value=-2), description="fills up")
     mask: SpecialToken = Field(SpecialToken(token="<mask>", value=-1), description="hides")
-    others: list[str] = Field(["<eoc>"], description="tokens that only have a name")
+    others: list[str] = Field(
+        ["<eoc>"],
+        description="tokens that only have a name; <unk> is the chromosome of genes without one",
+    )
+
+    def names(self) -> list[str]:
+        return [self.cls.token, self.pad.token, self.mask.token, *self.others]
+
+    def required(self) -> list[str]:
+        """Those that every given vocabulary must have, too; scGPT's has no <mask>."""
+        return [self.cls.token, self.pad.token]
+
+    @model_validator(mode="after")
+    def _distinct(self):
+        names = self.names()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{listed(twice)} stands for several special tokens; expected one")
+        return self
+
+
+def check_special_values(
+    special: SpecialTokens, n_bins: int, where: str = "special_tokens"
+) -> list[str]:
+    """What is wrong with the values of pad and mask: each its own, and none that a bin has.
+
+    No value is read at <cls>, so its value is free, as in EpiFoundation's examples.
+    """
+    values = {"pad": special.pad.value, "mask": special.mask.value}
+    problems = [
+        f"{where}.{name}.value is {value}, which is also a bin (0 to {n_bins - 1}, n_bins is "
+        f"{n_bins}); expected a negative number, or {n_bins} or more"
+        for name, value in values.items()
+        if 0 <= value < n_bins
+    ]
+    if special.pad.value == special.mask.value:
+        problems.append(
+            f"{where}.mask.value is {special.mask.value}, and so is {where}.pad.value; expected "
+            "two numbers, or masked genes look like padding"
+        )
+    return problems
 
 
 class Vocabulary(Section):
@@ -35,7 +76,9 @@ class Vocabulary(Section):
         "union", description="genes and peaks of any file, or of all"
     )
     panel: str | None = Field(
-        None, description="file with the only genes to keep, one a line or column Ensembl_ID"
+        None,
+        description="file with the only genes of the corpus to keep, one a line or column "
+        "Ensembl_ID",
     )
     peaks: str | None = Field(None, description="atac_vocab.json; null: the peaks of the corpus")
     peak_match: Literal["exact", "overlap"] = Field(
@@ -44,8 +87,10 @@ class Vocabulary(Section):
         "they overlap (then merged into one)",
     )
     chromosomes: str | None = Field(None, description="chr_vocab.json; null: those of the corpus")
-    gene_chromosomes: str | None = Field(
-        None, description="gene2chr.json, or a table with gene and chromosome; null: none"
+    gene_chromosomes: str | dict[str, str] | None = Field(
+        None,
+        description="gene2chr.json, or a table with gene and chromosome; of several species "
+        "{human: file, mouse: file}; null: none",
     )
     batches: str | None = Field(None, description="batch_vocab.json; null: those of the corpus")
     cell_types: str | None = Field(
@@ -64,3 +109,12 @@ class Vocabulary(Section):
     min_gene_match: float = Field(
         0.5, gt=0, le=1, description="least share of a source's genes that the vocabulary holds"
     )
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.genes and self.panel:
+            raise ValueError(
+                f"panel is {self.panel!r} and genes is {self.genes!r}; a given vocabulary is kept "
+                "as it is, so expected one of them"
+            )
+        return self

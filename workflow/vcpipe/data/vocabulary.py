@@ -1,11 +1,10 @@
-"""One frozen vocabulary: gene symbol -> id, sorted by name, hashed, kept in every checkpoint."""
+"""One frozen vocabulary: name -> id, special tokens first, hashed, kept in every checkpoint."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, read_json
@@ -24,33 +23,45 @@ class Vocabulary:
     def digest(self) -> str:
         return digest(self.ids)
 
+    def names(self) -> list[str]:
+        """All names, in the order of their ids."""
+        return sorted(self.ids, key=self.ids.get)
+
     def encode(self, genes: Iterable[str]) -> np.ndarray:
         """Ids of genes; a gene that the vocabulary lacks is -1, never <pad>."""
         return np.array([self.ids.get(gene, -1) for gene in genes], dtype=np.int32)
 
 
 def build_vocabulary(genes: Iterable[str], special_tokens: list[str]) -> Vocabulary:
-    """Sort genes by name and number them; special tokens follow, as in scGPT's vocab.json."""
-    names = sorted(set(genes))
+    """Number the special tokens in their order, then the genes sorted by name."""
+    check_special_tokens(special_tokens, "special_tokens")
+    return numbered(special_tokens, sorted(set(genes)))
+
+
+def numbered(special_tokens: Iterable[str], names: list[str]) -> Vocabulary:
+    """Number special tokens and names, each in their order."""
     clash = sorted(set(names) & set(special_tokens))
     if clash:
         raise InputError(
-            f"{listed(clash)} are genes and special tokens; rename them in special_tokens."
+            f"{listed(clash)} are names in the data and special tokens; rename them in "
+            "special_tokens."
         )
-    check_special_tokens(special_tokens, "special_tokens")
-    return Vocabulary({name: number for number, name in enumerate([*names, *special_tokens])})
+    assert len(set(names)) == len(names)
+    return Vocabulary({name: number for number, name in enumerate([*special_tokens, *names])})
 
 
-def check_special_tokens(tokens: Iterable[str], where: str) -> None:
-    missing = [token for token in (PAD, CLS) if token not in tokens]
+def check_special_tokens(
+    tokens: Iterable[str], where: str, needed: Iterable[str] = (PAD, CLS)
+) -> None:
+    missing = [token for token in needed if token not in tokens]
     if missing:
-        raise InputError(f"{where} lacks {listed(missing)}; the models need {PAD} and {CLS}.")
+        raise InputError(f"{where} lacks {listed(missing)}; models need {' and '.join(needed)}.")
 
 
-def read_vocabulary(path: Path) -> Vocabulary:
+def read_vocabulary(path: Path, needed: Iterable[str] = (PAD, CLS)) -> Vocabulary:
     """Read scGPT's vocab.json with the special tokens that models need."""
     ids = read_token_ids(path)
-    check_special_tokens(ids, str(path))
+    check_special_tokens(ids, str(path), needed)
     return Vocabulary(ids)
 
 
@@ -77,12 +88,3 @@ def check_match(genes: Iterable[str], token_ids: np.ndarray, least: float, what:
             f"(min_gene_match). It lacks {listed(unknown)}. "
             "Are gene names symbols of the same species?"
         )
-
-
-def gene_table(vocabulary: Vocabulary, genes_of: dict[str, Iterable[str]]) -> pd.DataFrame:
-    """Every gene of every screen and its fate: an id, or -1."""
-    parts = [
-        pd.DataFrame({"screen": name, "gene": list(genes), "id": vocabulary.encode(genes)})
-        for name, genes in genes_of.items()
-    ]
-    return pd.concat(parts, ignore_index=True)

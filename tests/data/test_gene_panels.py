@@ -1,0 +1,35 @@
+import pytest
+
+from vcpipe.data.gene_panels import read_panel, read_panels
+from vcpipe.errors import InputError
+
+
+def test_a_panel_is_a_column_of_ensembl_ids_or_one_gene_a_line(tmp_path):
+    (tmp_path / "a.csv").write_text("name,Ensembl_ID\nMYC,ENSG1\nX,ENSG2\nMYC,ENSG1\nY,\n")
+    (tmp_path / "b.txt").write_text("MYC\nNA\n")
+    assert read_panel(tmp_path / "a.csv") == ["ENSG1", "ENSG2"]
+    assert read_panel(tmp_path / "b.txt") == ["MYC", "NA"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("gene_id,x\nENSG1,1\n", "columns gene_id, x; expected Ensembl_ID"),
+        ("Ensembl_ID\n", "names no gene"),
+        ("", "holds nothing"),
+    ],
+)
+def test_a_file_that_is_no_panel_is_refused(content, message, tmp_path):
+    (tmp_path / "p.csv").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_panel(tmp_path / "p.csv")
+
+
+def test_panels_lie_in_a_folder_per_species(tmp_path):
+    panel = "Ensembl_ID\nENSG1\n"
+    (tmp_path / "flat.csv").write_text(panel)
+    with pytest.raises(InputError, match="expected one folder a species"):
+        read_panels(tmp_path)
+    (tmp_path / "hsapiens").mkdir()
+    (tmp_path / "hsapiens/xenium.csv").write_text(panel)
+    assert read_panels(tmp_path) == {"hsapiens": {"xenium": ["ENSG1"]}}

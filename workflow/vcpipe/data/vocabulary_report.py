@@ -1,0 +1,66 @@
+"""What became of every gene of every source, and how much of each source has a token."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from vcpipe.config.vocabulary import Vocabulary as VocabularySettings
+from vcpipe.data.feature_ids import UNNAMED, feature_ids
+from vcpipe.data.sources.source import CellSource
+from vcpipe.data.vocabularies import Vocabularies
+from vcpipe.files import writing
+
+
+def write_fates(
+    folder: Path,
+    sources: list[CellSource],
+    vocabularies: Vocabularies,
+    config: VocabularySettings,
+) -> pd.DataFrame:
+    """Write genes.tsv (every gene's token, and why) and coverage.tsv; return the latter."""
+    genes, rows = [], []
+    for source in sorted(sources, key=lambda source: (source.dataset, source.path)):
+        for modality, (_, fates) in feature_ids(source, vocabularies, config).items():
+            rows.append(coverage(source, modality, fates))
+            if modality == "rna":
+                genes.append(_named(source, fates, vocabularies))
+    table = pd.DataFrame(rows)
+    with writing(folder / "coverage.tsv") as partial:
+        table.to_csv(partial, sep="\t", index=False)
+    if genes:
+        with writing(folder / "genes.tsv") as partial:
+            pd.concat(genes).to_csv(partial, sep="\t", index=False)
+    return table
+
+
+def _named(source: CellSource, fates: pd.DataFrame, vocabularies: Vocabularies) -> pd.DataFrame:
+    places = vocabularies.gene_chromosome.get(source.species, {})
+    ids = fates.get("gene_id", "")
+    table = fates.assign(
+        dataset=source.dataset,
+        path=source.path,
+        species=source.species,
+        gene_id=ids,
+        chromosome=[places.get(token, "") for token in fates["token"]],
+    )
+    first = ["dataset", "path", "species", "gene", "gene_id"]
+    last = ["token", "token_id", "chromosome", "fate", "note"]
+    return table[[*first, *last]].sort_values(["gene", "gene_id"], kind="stable")
+
+
+def coverage(source: CellSource, modality: str, fates: pd.DataFrame) -> dict:
+    """How many features of a source have a token, and how many by another name."""
+    known = fates["token_id"] >= 0
+    named = int((fates["fate"] != UNNAMED).sum())
+    return {
+        "dataset": source.dataset,
+        "path": source.path,
+        "modality": modality,
+        "species": source.species,
+        "features": len(fates),
+        "unnamed": len(fates) - named,
+        "known": int(known.sum()),
+        "renamed": int((known & (fates["fate"] != "exact")).sum()),
+        "unknown": named - int(known.sum()),
+        "share": round(int(known.sum()) / max(named, 1), 6),
+    }
