@@ -14,16 +14,13 @@ later. coverage.tsv counts them.
 
 from pathlib import Path
 
-from vcpipe.config.arguments import parse, parser, run
-from vcpipe.config.atlases import Atlas
-from vcpipe.config.reading import read_sections
+from vcpipe.config.arguments import add_source_arguments, parse, parser, run
 from vcpipe.config.vocabulary import Vocabulary
 
 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Vocabulary)
-    made.add_argument("--screens", type=Path, nargs="*", default=[], help="converted screens")
-    made.add_argument("--atlases", default="{}", help="YAML (or a file): {name: atlas}")
+    add_source_arguments(made)
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
@@ -36,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.files import writing
 
     sources = [ScreenCells(open_screen(path)) for path in args.screens]
-    for name, atlas in read_sections(Atlas, args.atlases).items():
+    for name, atlas in args.atlases.items():
         sources += open_atlas(name, atlas)
     vocabularies = build_vocabularies(sources, args.config)
     with writing(args.out) as partial:

@@ -9,8 +9,7 @@
 
 With --split and --controls (one of each per screen) only training perturbations and the models'
 half of the controls enter: cells kept for val, test and scoring are never pretrained on, and of
-held-out contexts no cell at all. --atlases is YAML, or a file with it: {atlases: {name: settings}};
-its cells enter with the set that fit_preprocessing drew. Filters and genes are those of its record.
+held-out contexts no cell at all. --atlases is YAML, or a file with it: {name: settings}; its cells enter with the set that fit_preprocessing drew. Filters and genes are those of its record.
 """
 
 from pathlib import Path

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from vcpipe.config.atlases import Atlas
 from vcpipe.config.documentation import table_of
-from vcpipe.config.reading import read_section
+from vcpipe.config.reading import read_section, read_sections
 from vcpipe.config.section import Section
 from vcpipe.errors import INTERRUPTED, InputError, Interrupted
 
@@ -40,7 +41,24 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Nam
     args = made.parse_intermixed_args(argv)
     if hasattr(args, "section"):
         args.config = read_section(args.section, args.config, args.overrides)
+    if hasattr(args, "atlases"):
+        args.atlases = read_sections(Atlas, args.atlases)
     return args
+
+
+def add_source_arguments(made: argparse.ArgumentParser) -> None:
+    """The cells of a corpus: screens and atlases."""
+    made.add_argument("--screens", type=Path, nargs="*", default=[], help="converted screens")
+    made.add_argument("--atlases", default="{}", help="YAML, or a file: {name: settings}")
+
+
+def add_corpus_arguments(made: argparse.ArgumentParser) -> None:
+    """The same with what is held out of the screens."""
+    add_source_arguments(made)
+    made.add_argument("--split", type=Path, nargs="*", default=[], help="one per screen, or none")
+    made.add_argument(
+        "--controls", type=Path, nargs="*", default=[], help="one per screen, or none"
+    )
 
 
 def add_training_arguments(made: argparse.ArgumentParser) -> None:
