@@ -1,0 +1,52 @@
+"""Cells with too little in them, by the vocabulary's features; the same wherever cells are read."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse as sp
+
+from vcpipe.config.fitting import Filters
+from vcpipe.data.sparse_rows import compiled
+
+# Why a cell is left out: its place in this list; of several reasons the first.
+REASONS = ("kept", "min_genes", "min_counts", "min_peaks")
+
+
+def filter_cells(
+    counts: Mapping[str, sp.csr_matrix], feature_ids: Mapping[str, np.ndarray], filters: Filters
+) -> np.ndarray:
+    """For every cell of a chunk 0, or the number of the reason to leave it out.
+
+    `feature_ids` are the vocabulary's ids of the columns, -1 for features that it lacks: these do
+    not count. A source without genes (or peaks) is not asked for them.
+    """
+    reason = np.zeros(next(iter(counts.values())).shape[0], dtype=np.uint8)
+    if "atac" in counts:
+        num, _, _ = row_sums(counts["atac"], feature_ids["atac"])
+        reason[num < filters.min_peaks] = REASONS.index("min_peaks")
+    if "rna" in counts:
+        num, known, _ = row_sums(counts["rna"], feature_ids["rna"])
+        reason[known < filters.min_counts] = REASONS.index("min_counts")
+        reason[num < filters.min_genes] = REASONS.index("min_genes")
+    return reason
+
+
+def row_sums(counts: sp.csr_matrix, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row: detected features of the vocabulary, their counts, and the counts of all."""
+    num, known, totals = (np.zeros(counts.shape[0], dtype=np.int64) for _ in range(3))
+    _add(counts.indptr, counts.indices, counts.data, ids, num, known, totals)
+    return num, known, totals
+
+
+@compiled
+def _add(indptr, indices, counts, ids, num, known, totals) -> None:
+    for row in range(len(indptr) - 1):
+        detected = 0
+        inside = total = 0.0  # whole numbers, exact up to 2**53
+        for entry in range(indptr[row], indptr[row + 1]):
+            is_known = ids[indices[entry]] >= 0
+            count = np.float64(counts[entry])
+            detected += is_known
+            inside += count * is_known
+            total += count
+        num[row], known[row], totals[row] = detected, int(inside), int(total)

@@ -1,0 +1,133 @@
+"""What was fitted on training cells, and is applied unchanged to all others: one JSON file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vcpipe.config.fitting import Filters, Fit
+from vcpipe.errors import InputError, listed
+from vcpipe.files import digest, read_json, write_json
+
+FORMAT = 1
+DIGITS = 10  # of fitted numbers: as many as any processor agrees on
+
+
+@dataclass(frozen=True)
+class PreprocessingRecord:
+    settings: dict  # fit and filters
+    vocabulary_digest: str
+    num_features: dict[str, int]  # by modality: size of the vocabulary
+    kept: dict[str, str]  # by modality: a bit for each id of the vocabulary, in hexadecimal
+    dropped: dict[str, dict[str, int]]  # cells, genes, peaks: how many, by reason
+    num_cells: int  # that were fitted on
+    hvgs: list[str]  # the most variable first
+    medians: list[float | None]  # by gene id: of its non-zero values, normalised but not logged
+    bin_edges: list[float]  # quantiles of all non-zero values, normalised and logged as set
+    sources: dict[str, list[str]]  # by dataset: data digests of the files
+
+    @property
+    def digest(self) -> str:
+        """Of what was fitted: files with the same cells in another order give the same."""
+        content = asdict(self)
+        del content["sources"]
+        return digest(content)
+
+    @property
+    def fit(self) -> Fit:
+        return Fit.model_validate(self.settings["fit"])
+
+    @property
+    def filters(self) -> Filters:
+        return Filters.model_validate(self.settings["filters"])
+
+    @cached_property
+    def median_G(self) -> np.ndarray:
+        """Medians by gene id; NaN for genes that no training cell has."""
+        return np.array(self.medians, dtype=np.float64)
+
+    def is_kept(self, modality: str) -> np.ndarray:
+        """A mask over the ids of a vocabulary."""
+        bits = np.frombuffer(bytes.fromhex(self.kept[modality]), dtype=np.uint8)
+        return np.unpackbits(bits, count=self.num_features[modality]).astype(bool)
+
+    def check_vocabulary(self, vocabulary_digest: str, where: str) -> None:
+        if vocabulary_digest != self.vocabulary_digest:
+            raise InputError(
+                f"{where} has the digest {vocabulary_digest}, but the preprocessing record was "
+                f"fitted with the vocabulary {self.vocabulary_digest}; ids would mean other "
+                "features. Give the vocabulary of the record, or run fit_preprocessing again."
+            )
+
+    def write(self, path: Path) -> None:
+        write_json(path, {"format": FORMAT, **asdict(self), "digest": self.digest})
+
+
+def read_record(path: Path) -> PreprocessingRecord:
+    what = "the record.json that fit_preprocessing writes"
+    content = read_json(path, what)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise InputError(f"{path} has format {found!r}, not {FORMAT}; expected {what}.")
+    written = content.pop("digest", None)
+    del content["format"]
+    try:
+        record = PreprocessingRecord(**content)
+    except TypeError as error:
+        raise InputError(f"{path} is incomplete ({error}); expected {what}.") from error
+    if record.digest != written:
+        raise InputError(
+            f"{path} was changed after it was written (its digest is {record.digest}, not "
+            f"{written}); run fit_preprocessing again."
+        )
+    return record
+
+
+def kept_ids(
+    record: PreprocessingRecord, modality: str, feature_ids: np.ndarray, vocabulary_digest: str
+) -> np.ndarray:
+    """Vocabulary ids of a source's features, -1 for those that the record drops."""
+    record.check_vocabulary(vocabulary_digest, f"The vocabulary of {modality}")
+    known = feature_ids >= 0
+    keeps = np.zeros(len(feature_ids), dtype=bool)
+    keeps[known] = record.is_kept(modality)[feature_ids[known]]
+    return np.where(keeps, feature_ids, -1).astype(np.int32)
+
+
+def label_ids(labels: pd.Series, known: Sequence[str], key: str, where: str) -> np.ndarray:
+    """Numbers of cells' labels in a list that was made in training; another one is an error."""
+    place = {name: number for number, name in enumerate(known)}
+    column = labels.astype("category").cat
+    numbers = np.array([place.get(str(name), -1) for name in column.categories], dtype=np.int32)
+    ids = np.append(numbers, np.int32(-1))[column.codes]
+    if (ids < 0).any():
+        without = int((column.codes < 0).sum())
+        present = np.unique(column.codes[column.codes >= 0])
+        unknown = [str(column.categories[code]) for code in present if numbers[code] < 0]
+        found = [f"{key} {listed(unknown)}"] if unknown else []
+        found += [f"{without} cells without one"] if without else []
+        raise InputError(
+            f"{where} has {' and '.join(found)}, which training did not know; expected some of "
+            f"{listed(known)}. Rename the labels, or leave these cells out."
+        )
+    return ids
+
+
+def as_bits(mask: np.ndarray) -> str:
+    return np.packbits(mask).tobytes().hex()
+
+
+def rounded(values: np.ndarray) -> list[float | None]:
+    """Numbers for JSON, None for NaN."""
+    return [
+        None if np.isnan(value) else float(f"{value:.{DIGITS}g}")
+        for value in np.asarray(values, dtype=np.float64)
+    ]
+
+
+def digests_of(pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
+    """Data digests by dataset, both sorted."""
+    return {name: sorted(of for one, of in pairs if one == name) for name, _ in sorted(pairs)}
