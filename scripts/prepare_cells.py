@@ -9,7 +9,8 @@
 
 With --split and --controls (one of each per screen) only training perturbations and the models'
 half of the controls enter: cells kept for val, test and scoring are never pretrained on, and of
-held-out contexts no cell at all. --atlases is YAML, or a file with it: {name: settings}; its cells enter with the set that fit_preprocessing drew. Filters and genes are those of its record.
+held-out contexts no cell at all. --atlases is YAML, or a file with it: {name: settings}; its cells
+enter with the set that fit_preprocessing drew. Filters and genes are those of its record.
 """
 
 from pathlib import Path
@@ -33,9 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.data.vocabulary_files import read_vocabularies
 
     vocabularies, record = read_vocabularies(args.vocabulary), read_record(args.fitted)
-    corpus = open_corpus(
-        args.screens, args.split, args.controls, args.atlases, record.cell_split
-    )
+    corpus = open_corpus(args.screens, args.split, args.controls, args.atlases, record.cell_split)
     sources, named = to_store(corpus, vocabularies, record)
     about = {
         "seen": corpus.seen,
@@ -43,9 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         "vocabulary_digest": vocabularies.digest,
         "record_digest": record.digest,
     }
-    manifest = write_store(
-        args.out, sources, args.config, about, args.threads, vocabularies=named
-    )
+    manifest = write_store(args.out, sources, args.config, about, args.threads, vocabularies=named)
     for each in manifest["statistics"]["sources"]:
         left_out = ", ".join(f"{number} {why}" for why, number in each["left_out"].items())
         print(f"{each['dataset']}, {each['file']}: {each['kept']} cells; left out: {left_out}")

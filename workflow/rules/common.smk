@@ -10,11 +10,11 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
 from vcpipe.config.checks import Checked
-from vcpipe.config.corpora import Atlases, Tokenizers
+from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.gears import Conversion
 from vcpipe.config.reading import check_files, read_pipeline, settings
 from vcpipe.errors import InputError
-from vcpipe.files import fingerprint
+from vcpipe.files import fingerprint, matching
 from vcpipe.provenance import code
 
 # --config set="finetune.scgpt_vcc.optimizer.lr=5e-5 eval.summary.seed=1": Snakemake refuses dots in
@@ -123,9 +123,7 @@ def corpus_input(pattern):
 def atlases_of(wildcards):
     """The atlases of a corpus, each with the files that its cells are in."""
     names = PIPELINE.preprocess[wildcards.corpus].atlases
-    return Atlases(
-        atlases={name: PIPELINE.atlases[name].in_file(fetched_file(name)) for name in names}
-    )
+    return {name: PIPELINE.atlases[name].in_file(fetched_file(name)) for name in names}
 
 
 def fetched_file(name):
@@ -142,7 +140,16 @@ def fetched_atlases(wildcards):
 def content_of_atlases(wildcards):
     """The content of all files of a user's own that the atlases of a corpus are read from."""
     atlases = [PIPELINE.atlases[name] for name in PIPELINE.preprocess[wildcards.corpus].atlases]
-    return [content_of(path) for atlas in atlases for path in atlas.files()]
+    patterns = [path for atlas in atlases for path in atlas.paths()]
+    patterns += [atlas.orthologs for atlas in atlases if atlas.orthologs]
+    paths = [path for pattern in patterns for path in matching(pattern)]
+    return [content_of(file) for path in paths for file in files_in(path)]
+
+
+def files_in(path):
+    """A file, or those of a folder (10x: matrix, features, barcodes)."""
+    folder = Path(path)
+    return sorted(folder.iterdir()) if folder.is_dir() else [folder]
 
 
 def tokenizers_of(wildcards):

@@ -21,6 +21,17 @@ def existing(path: Path, what: str) -> Path:
     return Path(path)
 
 
+def matching(pattern: str | Path) -> list[Path]:
+    """The files and folders that a path with wildcards means, by name; without them, the path."""
+    pattern = str(pattern)
+    if Path(pattern).exists() or not glob.has_magic(pattern):
+        return [Path(pattern)]
+    root = Path(Path(pattern).anchor or ".")
+    found = sorted(root.glob(str(Path(pattern).relative_to(root))))
+    # What starts with a dot is half-written, or macOS's.
+    return [path for path in found if not path.name.startswith(".")]
+
+
 @contextmanager
 def writing(path: Path, needed: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to it at the end; on an error it is removed.

@@ -134,6 +134,21 @@ class Atlas(Section):
         "error", description="names of genes that stand twice in a file: stop, or add their counts"
     )
 
+    def is_fetched(self) -> bool:
+        """Whether a rule of ours writes the file."""
+        return self.census is not None or self.artifact is not None
+
+    def in_file(self, fetched: str) -> "Atlas":
+        """The same atlas where its cells have been fetched."""
+        if not self.is_fetched():
+            return self
+        changes = {"rna": Matrix(paths=[fetched]), "census": None, "artifact": None}
+        return self.model_copy(update=changes)
+
+    def paths(self) -> list[str]:
+        """Files and wildcards as they are written."""
+        return [path for part in (self.rna, self.atac) if part for path in part.paths]
+
     @model_validator(mode="after")
     def _consistent(self):
         given = {

@@ -12,28 +12,10 @@ from vcpipe.config.tokens import Tokenizer
 from vcpipe.config.vocabulary import check_special_values
 
 
-class Atlases(Section):
-    """The atlases of one corpus, as rules hand them to programs."""
-
-    atlases: dict[Name, Atlas] = Field({}, description="files and labels, by name")
-
-
 class Tokenizers(Section):
     """The tokenizers of the runs on one corpus."""
 
     runs: dict[Name, Tokenizer] = Field({}, description="by run")
-
-
-def atlas_contradictions(name: str, atlas: Atlas) -> list[str]:
-    given = [key for key in ("census", "artifact") if getattr(atlas, key)]
-    given += ["rna/atac"] if atlas.rna or atlas.atac else []
-    found = []
-    if len(given) != 1:
-        found.append(
-            f"atlases.{name} has {' and '.join(given) or 'no source'}; "
-            "expected exactly one of rna/atac (files), census, artifact"
-        )
-    return found
 
 
 def corpus_contradictions(name: str, corpus: Corpus) -> list[str]:
@@ -51,8 +33,6 @@ def corpus_contradictions(name: str, corpus: Corpus) -> list[str]:
         )
     if corpus.split and not corpus.datasets:
         found.append(f"{where}.split is of screens, and {where}.datasets is empty; set cell_split")
-    if corpus.fit.hvg_only and corpus.fit.hvg_selection is None:
-        found.append(f"{where}.fit.hvg_only needs fit.hvg_selection, the number of genes")
     return found
 
 
@@ -87,9 +67,9 @@ def run_contradictions(
                 f"{where}.tokenizer.strategy is paired_peaks, but {', '.join(unpaired)} of "
                 f"preprocess.{run.corpus} has not both rna and atac"
             )
-    try:
-        if tokenizer.strategy in ("binned_expression", "paired_peaks"):
-            check_special_values(corpus.vocabulary.special_tokens, tokenizer.n_bins)
-    except ValueError as error:
-        found.append(f"preprocess.{run.corpus}.vocabulary.{error}, {where}.tokenizer.n_bins")
+    if tokenizer.strategy in ("binned_expression", "paired_peaks"):
+        special = f"preprocess.{run.corpus}.vocabulary.special_tokens"
+        found += check_special_values(
+            corpus.vocabulary.special_tokens, tokenizer.n_bins, f"{where}: {special}"
+        )
     return found

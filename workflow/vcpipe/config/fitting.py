@@ -23,6 +23,9 @@ class CellSplit(Section):
     test_groups: list[str] = Field([], description="groups for tests, instead of a share")
     seed: int = Field(0, ge=0, description="decides what is drawn")
 
+    def keeps_val(self) -> bool:
+        return bool(self.val or self.val_groups)
+
     @model_validator(mode="after")
     def _consistent(self):
         if self.val + self.test >= 1:

@@ -6,11 +6,7 @@ from pydantic import Field
 
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.checks import Checks
-from vcpipe.config.corpora import (
-    atlas_contradictions,
-    corpus_contradictions,
-    run_contradictions,
-)
+from vcpipe.config.corpora import corpus_contradictions, run_contradictions
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
 from vcpipe.config.finetune import Finetune
@@ -57,8 +53,6 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                 f"datasets.{name} has {' and '.join(sources) or 'no source'}; "
                 "expected exactly one of path, download, simulate"
             )
-    for name, atlas in pipeline.atlases.items():
-        found += atlas_contradictions(name, atlas)
     for name, corpus in pipeline.preprocess.items():
         for section in ("datasets", "atlases"):
             for one in getattr(corpus, section):

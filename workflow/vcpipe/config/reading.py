@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from vcpipe.config.pipeline import Pipeline, contradictions
 from vcpipe.config.section import Section
 from vcpipe.errors import InputError, listed
+from vcpipe.files import matching
 
 PROJECT = Path(__file__).parents[3]
 
@@ -191,9 +192,19 @@ def check_files(pipeline: Pipeline) -> None:
         path = Path(pipeline.gears.cell_graphs.gene2go_file())
         check("gears.cell_graphs.gene2go", path, "expected GEARS's gene2go_all.pkl")
     for name, corpus in pipeline.preprocess.items():
-        if corpus.vocabulary.path:
-            path = Path(corpus.vocabulary.path)
-            check(f"preprocess.{name}.vocabulary.path", path, "expected a vocab.json")
+        for key, path in corpus.vocabulary.files().items():
+            expected = "expected the file that it names"
+            check(f"preprocess.{name}.vocabulary.{key}", Path(path), expected)
+    for name, atlas in pipeline.atlases.items():
+        if atlas.orthologs:
+            expected = "expected a CSV: to,from"
+            check(f"atlases.{name}.orthologs", Path(atlas.orthologs), expected)
+        for path in atlas.paths():
+            if not any(found.exists() for found in matching(path)):
+                problems.append(
+                    f"atlases.{name} has the path {path!r}, and no file is called so; correct the "
+                    "path or put the file there"
+                )
     for name, run in pipeline.finetune.items():
         expected = (
             f"expected a name in pretrain ({listed(pipeline.pretrain) or 'none yet'}), or a folder "
@@ -235,9 +246,13 @@ def read_sections(section: type[Section], text: str) -> dict[str, Section]:
     return {name: parsed for name, (parsed, _) in read.items()}
 
 
-def settings(section: Section) -> str:
+def settings(section: Section | dict[str, Section]) -> str:
     """One line of JSON, the form in which rules hand settings to scripts."""
-    return json.dumps(section.model_dump(mode="json"), sort_keys=True)
+    if isinstance(section, dict):
+        content = {name: its.model_dump(mode="json") for name, its in section.items()}
+    else:
+        content = section.model_dump(mode="json")
+    return json.dumps(content, sort_keys=True)
 
 
 def _message(source: str, problems: list[str]) -> str:

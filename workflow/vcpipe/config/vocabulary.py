@@ -110,6 +110,24 @@ class Vocabulary(Section):
         0.5, gt=0, le=1, description="least share of a source's genes that the vocabulary holds"
     )
 
+    def files(self) -> dict[str, str]:
+        """The files of a user's own, by key."""
+        found = {}
+        for key in (
+            "genes",
+            "panel",
+            "peaks",
+            "chromosomes",
+            "gene_chromosomes",
+            "batches",
+            "cell_types",
+            "gene_embeddings",
+        ):
+            its = getattr(self, key)
+            named = its if isinstance(its, dict) else {"": its} if its else {}
+            found |= {f"{key}.{name}".rstrip("."): path for name, path in named.items()}
+        return found
+
     @model_validator(mode="after")
     def _consistent(self):
         if self.genes and self.panel:

@@ -1,6 +1,5 @@
 """The files of an atlas, opened as sources: a file each, or a pair of RNA and ATAC."""
 
-import glob
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +17,7 @@ from vcpipe.data.sources.matrix import CellMatrix, Wanted
 from vcpipe.data.sources.pairing import pair_cells, refuse_repeated_cells
 from vcpipe.data.sources.source import Features
 from vcpipe.errors import InputError, listed
-from vcpipe.files import digest
+from vcpipe.files import digest, matching
 
 
 def open_atlas(name: str, atlas: Atlas, fetched: Path | None = None) -> list[FileCells]:
@@ -90,16 +89,10 @@ def find_paths(patterns: list[str], setting: str) -> list[Path]:
     """Files and folders, those of a pattern sorted by name."""
     found = []
     for pattern in patterns:
-        if Path(pattern).exists() or not glob.has_magic(pattern):
-            found.append(Path(pattern))
-            continue
-        root = Path(Path(pattern).anchor or ".")
-        matching = sorted(root.glob(str(Path(pattern).relative_to(root))))
-        # What starts with a dot is half-written, or macOS's.
-        matching = [path for path in matching if not path.name.startswith(".")]
-        if not matching:
+        its = matching(pattern)
+        if not its:
             raise InputError(f"{setting}: no file is called {pattern}.")
-        found += matching
+        found += its
     twice = {path for path in found if found.count(path) > 1}
     if twice:
         raise InputError(f"{setting} names {listed(sorted(twice), 3)} more than once.")
