@@ -13,7 +13,8 @@ import pandas as pd
 from vcpipe.data.sparse_rows import compiled
 from vcpipe.errors import InputError, listed
 
-COLON, DASH, UNDERSCORE, ZERO, NINE = (ord(letter) for letter in ":-_09")
+COLON, ZERO, NINE = (ord(letter) for letter in ":09")
+SIGNS = (ord("-"), ord("_"))
 # Chromosomes after those with a number.
 AFTER_NUMBERS = {"X": 0, "Y": 1, "M": 2, "MT": 2}
 
@@ -31,15 +32,15 @@ class Peaks:
     @property
     def names(self) -> np.ndarray:
         """Canonical names: chr1:100-200."""
-        chromosomes = np.array(self.chromosomes, dtype=np.dtypes.StringDType())[self.chromosome]
-        starts, ends = (some.astype(np.dtypes.StringDType()) for some in (self.starts, self.ends))
-        return (chromosomes + ":" + starts + "-" + ends).astype(str)
+        chromosomes = [self.chromosomes[number] for number in self.chromosome.tolist()]
+        parts = zip(chromosomes, self.starts.tolist(), self.ends.tolist(), strict=True)
+        return np.array([f"{name}:{start}-{end}" for name, start, end in parts], dtype=str)
 
 
 def parse_peaks(names: np.ndarray, where: str = "peaks") -> Peaks:
     """Read chr1:100-200, chr1-100-200, chr1_100_200; the last two numbers are start and end."""
     names = np.ascontiguousarray(names, dtype=str)
-    letters = names.view(np.uint32).reshape(len(names), -1).copy()
+    letters = names.view(np.uint32).reshape(len(names), names.itemsize // 4).copy()
     starts, ends = np.empty((2, len(names)), dtype=np.int64)
     is_peak = np.empty(len(names), dtype=np.bool_)
     _parse(letters, starts, ends, is_peak)
@@ -75,11 +76,14 @@ def _parse(letters, starts, ends, is_peak):
                 digits += 1
                 last -= 1
             between = np.int64(letters[peak, last]) if last >= 0 else 0
-            is_sign = between == DASH or between == UNDERSCORE or (which == 1 and between == COLON)
+            is_sign = between in SIGNS or (which == 1 and between == COLON)
             good = good and digits > 0 and is_sign
             numbers[which][peak] = value
             last -= 1
-        is_peak[peak] = good and last >= 0 and starts[peak] < ends[peak]
+        # chr1:-100-200 is no peak of a chromosome "chr1:".
+        before = np.int64(letters[peak, last]) if last >= 0 else COLON
+        is_peak[peak] = good and before not in SIGNS and before != COLON
+        is_peak[peak] &= starts[peak] < ends[peak]
         letters[peak, max(last + 1, 0) :] = 0
 
 
