@@ -11,6 +11,6 @@ from vcpipe.config.fitting import Fit
 class Fitted:
     fit: Fit  # how counts are normalised
     # By vocabulary id: the median of a gene's normalised, not logarithmic, values where it is
-    # detected; NaN for ids that are no gene, or a gene that no training cell had.
+    # detected; NaN or 0 for ids that are no gene, or a gene that no training cell had.
     gene_medians: np.ndarray | None = None
     bin_edges: np.ndarray | None = None  # quantiles of all normalised training values

@@ -15,6 +15,10 @@ from vcpipe.data.tokens.fitted import Fitted
 from vcpipe.data.tokens.packing import Entries, Specials, Tokens, pack_in_order, starts_of
 from vcpipe.data.tokens.truncation import Measured, absent_genes, kept_entries, room_for_genes
 
+# Three digits of 11 bits hold the 32 of a float.
+BITS_OF_DIGIT = 11
+DIGITS = 2**BITS_OF_DIGIT
+
 
 def rank_value(
     rows: Rows,
@@ -57,7 +61,7 @@ def _with_medians(rows: Rows, gene_medians: np.ndarray | None) -> tuple[Rows, np
     """
     assert gene_medians is not None, "rank_normalization gene_median needs fitted medians"
     medians_N = gene_medians[rows.ids]
-    is_known = np.isfinite(medians_N)
+    is_known = medians_N > 0
     entries = np.flatnonzero(is_known)
     starts = np.concatenate([[0], np.cumsum(is_known)])[rows.starts]
     rows = _only(rows, starts, entries)
@@ -96,22 +100,37 @@ def _rank_counts(counts, starts, keys, seed, epoch, out_starts, out) -> None:
 
 @compiled
 def _rank_weights(weights, starts, keys, seed, epoch, out_starts, out) -> None:
-    """Largest first; equal ones in the order of a shuffle."""
+    """Largest first; equal ones in the order of a shuffle, which the sort leaves as it is."""
     longest = longest_row(starts)
-    order, packed = np.empty(longest, dtype=np.int64), np.empty(longest, dtype=np.uint64)
+    order, other = np.empty(longest, dtype=np.int64), np.empty(longest, dtype=np.int64)
+    # Bits of positive floats ascend as they do.
+    bits = weights.view(np.uint32)
+    places = np.empty(DIGITS, dtype=np.int64)
     for row in range(len(starts) - 1):
-        first, size = starts[row], starts[row + 1] - starts[row]
+        size = starts[row + 1] - starts[row]
         for entry in range(size):
-            order[entry] = first + entry
+            order[entry] = starts[row] + entry
         shuffle(order, 0, size, size, stream(seed, epoch, RANK_TIES, keys[row]))
-        # Bits of positive floats ascend as they do: one number holds the weight and the place.
-        bits = weights.view(np.uint32)
-        for place in range(size):
-            upside_down = np.uint64(0xFFFFFFFF - bits[order[place]])
-            packed[place] = (upside_down << np.uint64(32)) | np.uint64(place)
-        packed[:size].sort()
-        for place in range(out_starts[row + 1] - out_starts[row]):
-            out[out_starts[row] + place] = order[packed[place] & np.uint64(0xFFFFFFFF)]
+        for digit in range(3):
+            _sort_by_digit(bits, digit, order[:size], places, other)
+            order, other = other, order
+        out[out_starts[row] : out_starts[row + 1]] = order[: out_starts[row + 1] - out_starts[row]]
+
+
+@compiled
+def _sort_by_digit(bits, digit, order, places, out) -> None:
+    """One pass of a radix sort, largest digit first, equal ones in the order they have."""
+    shift = np.uint32(BITS_OF_DIGIT * digit)
+    places[:] = 0
+    for entry in order:
+        places[(bits[entry] >> shift) & np.uint32(DIGITS - 1)] += 1
+    begin = 0
+    for value in range(DIGITS - 1, -1, -1):
+        places[value], begin = begin, begin + places[value]
+    for entry in order:
+        value = (bits[entry] >> shift) & np.uint32(DIGITS - 1)
+        out[places[value]] = entry
+        places[value] += 1
 
 
 @compiled
