@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.data.vocabulary_building import build_vocabularies
     from vcpipe.data.vocabulary_files import write_vocabularies
     from vcpipe.data.vocabulary_report import write_fates
-    from vcpipe.files import writing
+    from vcpipe.files import write_json, writing
 
     sources = [ScreenCells(open_screen(path)) for path in args.screens]
     for name, atlas in args.atlases.items():
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     vocabularies = build_vocabularies(sources, args.config)
     with writing(args.out) as partial:
         write_vocabularies(partial, vocabularies)
+        write_json(partial / "settings.json", args.config.model_dump(mode="json"))
         table = write_fates(partial, sources, vocabularies, args.config)
         if args.config.gene_embeddings:
             from vcpipe.training.gene_embeddings import write_gene_embeddings

@@ -29,18 +29,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(made, argv)
 
     from vcpipe.data.cell_store.writing import write_store
-    from vcpipe.data.corpus import open_corpus, to_store
-    from vcpipe.data.preprocessing_record import read_record
-    from vcpipe.data.vocabulary_files import read_vocabularies
+    from vcpipe.data.corpus import open_corpus
+    from vcpipe.data.fitted_corpus import read_fitted, read_names, to_store
 
-    vocabularies, record = read_vocabularies(args.vocabulary), read_record(args.fitted)
-    corpus = open_corpus(args.screens, args.split, args.controls, args.atlases, record.cell_split)
-    sources, named = to_store(corpus, vocabularies, record)
+    names, fitted = read_names(args.vocabulary), read_fitted(args.fitted)
+    corpus = open_corpus(args.screens, args.split, args.controls, args.atlases, fitted.cell_split)
+    sources, named = to_store(corpus, names, fitted)
     about = {
         "seen": corpus.seen,
         "held_out": corpus.holds_out,
-        "vocabulary_digest": vocabularies.digest,
-        "record_digest": record.digest,
+        "vocabulary_digest": names.vocabularies.digest,
+        "record_digest": fitted.digest,
     }
     manifest = write_store(args.out, sources, args.config, about, args.threads, vocabularies=named)
     for each in manifest["statistics"]["sources"]:
