@@ -87,9 +87,15 @@ def _from_sources(species: str, sources: list[CellSource], config: VocabularySet
     sources = [s for s in sources if s.species == species and "rna" in s.features]
     known_ids = _source_ids(species, sources)
     aliases = aliases_of(species, known_ids) if config.gene_aliases else {}
-    named = [{str(name) for name in source.features["rna"].names} - {""} for source in sources]
-    renamed = _one_name_each(named, aliases)
-    named = [{renamed.get(name, name) for name in names} for names in named]
+    # Files of one atlas mostly have the same genes: each list of names is kept once.
+    keys = [source.features["rna"].names.tobytes() for source in sources]
+    lists = {
+        key: {str(name) for name in source.features["rna"].names} - {""}
+        for key, source in dict(zip(keys, sources, strict=True)).items()
+    }
+    renamed = _one_name_each(list(lists.values()), aliases)
+    lists = {key: {renamed.get(name, name) for name in names} for key, names in lists.items()}
+    named = [lists[key] for key in keys]
     _check_common(species, sources, named, config.join)
     genes = set.union(*named) if config.join == "union" else set.intersection(*named)
     if config.panel:
