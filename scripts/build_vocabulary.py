@@ -30,11 +30,14 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.data.vocabulary_building import build_vocabularies
     from vcpipe.data.vocabulary_files import write_vocabularies
     from vcpipe.data.vocabulary_report import write_fates
+    from vcpipe.errors import InputError
     from vcpipe.files import write_json, writing
 
     sources = [ScreenCells(open_screen(path)) for path in args.screens]
     for name, atlas in args.atlases.items():
         sources += open_atlas(name, atlas)
+    if not sources:
+        raise InputError("there are no --screens and no --atlases; expected at least one.")
     vocabularies = build_vocabularies(sources, args.config)
     with writing(args.out) as partial:
         write_vocabularies(partial, vocabularies)

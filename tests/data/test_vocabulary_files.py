@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vcpipe.config.vocabulary import SpecialTokens
 from vcpipe.data.vocabularies import Vocabularies
@@ -57,6 +59,28 @@ def test_reading_back_gives_the_same_vocabularies(tmp_path):
         "human.csv",
         "vocabularies.json",
     }
+
+
+@given(st.sets(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1), min_size=1))
+def test_any_name_is_read_back(tmp_path_factory, names):
+    names = sorted(names - set(SPECIAL))
+    every = numbered(SPECIAL, names)
+    ids = {name: f"ENSG{number:011d}" for number, name in enumerate(names[::2])}
+    written = vocabularies(
+        genes={"human": every},
+        gene_ids={"human": ids},
+        gene_chromosome={"human": dict.fromkeys(names, "chr1")},
+        batches=numbered([], names),
+    )
+    folder = tmp_path_factory.mktemp("vocabularies")
+    write_vocabularies(folder, written)
+    assert read_vocabularies(folder) == written
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "vocabularies.json").write_text("[]")
+    with pytest.raises(InputError, match="was not written by build_vocabulary"):
+        read_vocabularies(tmp_path)
 
 
 def test_several_species_and_no_peaks_are_read_back(tmp_path):

@@ -23,7 +23,7 @@ WHAT = "vectors of genes: CSV, .npy with a .txt of genes, or .safetensors"
 
 
 def read_gene_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
-    """Names and vectors (float32 [G, D]); .pt files need torch, see training/gene_embeddings.py."""
+    """Names and vectors (float32 [G, D]) of any file but .pt, which needs torch."""
     path = existing(Path(path), WHAT)
     readers = {".csv": _read_csv, ".npy": _read_npy, ".safetensors": _read_safetensors}
     if path.suffix not in readers:

@@ -65,6 +65,11 @@ def read_vocabulary(path: Path, needed: Iterable[str] = (PAD, CLS)) -> Vocabular
     return Vocabulary(ids)
 
 
+def with_special_tokens(ids: dict[str, int], special: list[str]) -> dict[str, int]:
+    """Special tokens get the numbers behind those that are taken."""
+    return ids | {token: len(ids) + place for place, token in enumerate(special)}
+
+
 def read_token_ids(path: Path) -> dict[str, int]:
     """Read scGPT's vocab.json: {"A1BG": 0, ...}, each id once, from 0 upwards."""
     ids = read_json(path, "a vocabulary: {gene: id}")

@@ -17,7 +17,14 @@ from vcpipe.data.gene_panels import read_panel
 from vcpipe.data.peaks import Peaks, natural, parse_peaks, unify_peaks
 from vcpipe.data.sources.source import CellSource
 from vcpipe.data.vocabularies import UNKNOWN, Vocabularies, label_ids
-from vcpipe.data.vocabulary import Vocabulary, build_vocabulary, numbered, read_vocabulary
+from vcpipe.data.vocabulary import (
+    Vocabulary,
+    build_vocabulary,
+    check_special_tokens,
+    numbered,
+    read_vocabulary,
+    with_special_tokens,
+)
 from vcpipe.data.vocabulary_files import (
     check_same_special_ids,
     read_gene_vocabulary,
@@ -69,8 +76,7 @@ def _genes(sources: list[CellSource], config: VocabularySettings):
                 f"vocabulary.genes has no file for {listed(missing)}; it has "
                 f"{listed(sorted(files))}. Add one, or name orthologs of these species."
             )
-        needed = config.special_tokens.required()
-        read = {name: read_gene_vocabulary(Path(files[name]), needed) for name in sorted(files)}
+        read = {name: _given(Path(files[name]), config) for name in sorted(files)}
         check_same_special_ids({name: found[0] for name, found in read.items()}, config)
         built = {
             name: (vocabulary, _all_ids(name, vocabulary.ids, ids, sources, config))
@@ -82,14 +88,30 @@ def _genes(sources: list[CellSource], config: VocabularySettings):
     )
 
 
+def _given(path: Path, config: VocabularySettings):
+    """A user's vocabulary; one without any special token gets all behind its genes, as in scGPT."""
+    special = config.special_tokens
+    found, gene_ids = read_gene_vocabulary(path, [])
+    if not set(special.names()) & set(found.ids):
+        return Vocabulary(with_special_tokens(found.ids, special.names())), gene_ids
+    check_special_tokens(found.ids, str(path), special.required())
+    return found, gene_ids
+
+
 def _from_sources(species: str, sources: list[CellSource], config: VocabularySettings):
     """The genes of all files of a species, or of any, or of a panel."""
     sources = [s for s in sources if s.species == species and "rna" in s.features]
     known_ids = _source_ids(species, sources)
     aliases = aliases_of(species, known_ids) if config.gene_aliases else {}
-    named = [{str(name) for name in source.features["rna"].names} - {""} for source in sources]
-    renamed = _one_name_each(named, aliases)
-    named = [{renamed.get(name, name) for name in names} for names in named]
+    # Files of one atlas mostly have the same genes: each list of names is kept once.
+    keys = [source.features["rna"].names.tobytes() for source in sources]
+    lists = {
+        key: {str(name) for name in source.features["rna"].names} - {""}
+        for key, source in dict(zip(keys, sources, strict=True)).items()
+    }
+    renamed = _one_name_each(list(lists.values()), aliases)
+    lists = {key: {renamed.get(name, name) for name in names} for key, names in lists.items()}
+    named = [lists[key] for key in keys]
     _check_common(species, sources, named, config.join)
     genes = set.union(*named) if config.join == "union" else set.intersection(*named)
     if config.panel:

@@ -21,6 +21,7 @@ from vcpipe.errors import InputError, listed
 from vcpipe.files import existing, read_json, write_json, writing
 
 COLUMNS = ["gene_id", "gene_name", "token"]
+ABOUT = {"digest", "species", "special_tokens", "peaks", "gene_chromosome"}
 
 
 def write_vocabularies(folder: Path, vocabularies: Vocabularies) -> None:
@@ -56,6 +57,8 @@ def read_vocabularies(folder: Path) -> Vocabularies:
     """Read what write_vocabularies wrote; a file that was changed since is refused."""
     folder = Path(folder)
     about = read_json(folder / "vocabularies.json", "the folder that build_vocabulary writes")
+    if not isinstance(about, dict) or ABOUT - set(about):
+        raise InputError(f"{folder} was not written by build_vocabulary; run it again.")
     special = SpecialTokens.model_validate(about["special_tokens"])
     needed = special.required()
     genes = {

@@ -7,8 +7,11 @@ import pandas as pd
 from vcpipe.config.vocabulary import Vocabulary as VocabularySettings
 from vcpipe.data.feature_ids import UNNAMED, feature_ids
 from vcpipe.data.sources.source import CellSource
-from vcpipe.data.vocabularies import Vocabularies
+from vcpipe.data.vocabularies import UNKNOWN, Vocabularies
 from vcpipe.files import writing
+
+COLUMNS = ["dataset", "path", "species", "gene", "gene_id", "token", "token_id", "chromosome"]
+COLUMNS += ["fate", "note"]
 
 
 def write_fates(
@@ -18,18 +21,24 @@ def write_fates(
     config: VocabularySettings,
 ) -> pd.DataFrame:
     """Write genes.tsv (every gene's token, and why) and coverage.tsv; return the latter."""
-    genes, rows = [], []
-    for source in sorted(sources, key=lambda source: (source.dataset, source.path)):
-        for modality, (_, fates) in feature_ids(source, vocabularies, config).items():
-            rows.append(coverage(source, modality, fates))
-            if modality == "rna":
-                genes.append(_named(source, fates, vocabularies))
-    table = pd.DataFrame(rows)
+    rows = []
+    with writing(folder / "genes.tsv") as partial, partial.open("w", newline="") as file:
+        file.write("\t".join(COLUMNS) + "\n")
+        for source in sorted(sources, key=lambda source: (source.dataset, source.path)):
+            for modality, (_, fates) in feature_ids(source, vocabularies, config).items():
+                row = coverage(source, modality, fates)
+                if modality == "rna":
+                    genes = _named(source, fates, vocabularies)
+                    genes.to_csv(file, sep="\t", index=False, header=False)
+                    known = genes["token"] != ""
+                    nowhere = known & genes["chromosome"].isin(["", UNKNOWN])
+                    row["without_chromosome"] = int(nowhere.sum())
+                rows.append(row)
+    # Peaks always have a chromosome.
+    table = pd.DataFrame(rows).fillna({"without_chromosome": 0})
+    table = table.astype({"without_chromosome": int})
     with writing(folder / "coverage.tsv") as partial:
         table.to_csv(partial, sep="\t", index=False)
-    if genes:
-        with writing(folder / "genes.tsv") as partial:
-            pd.concat(genes).to_csv(partial, sep="\t", index=False)
     return table
 
 
@@ -43,9 +52,7 @@ def _named(source: CellSource, fates: pd.DataFrame, vocabularies: Vocabularies) 
         gene_id=ids,
         chromosome=[places.get(token, "") for token in fates["token"]],
     )
-    first = ["dataset", "path", "species", "gene", "gene_id"]
-    last = ["token", "token_id", "chromosome", "fate", "note"]
-    return table[[*first, *last]].sort_values(["gene", "gene_id"], kind="stable")
+    return table[COLUMNS].sort_values(["gene", "gene_id"], kind="stable")
 
 
 def coverage(source: CellSource, modality: str, fates: pd.DataFrame) -> dict:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from vcpipe.data import gene_embeddings
 from vcpipe.data.gene_embeddings import (
@@ -28,6 +27,9 @@ def read_gene_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
 
 def read_torch_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
     """Read {gene: vector}, or one matrix with a .txt of genes beside it."""
+    # Only here: files of other kinds are read where torch is not installed.
+    import torch
+
     try:
         held = torch.load(existing(path, "vectors of genes"), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
