@@ -12,7 +12,7 @@ from vcpipe.data.cell_sets import LEFT_OUT, TRAIN, draw_cell_sets
 from vcpipe.data.screen import Screen, open_screen
 from vcpipe.data.seen import seen_of
 from vcpipe.data.sources.atlas import open_atlas
-from vcpipe.data.sources.screen_cells import ScreenCells
+from vcpipe.data.sources.screens import ScreenCells
 from vcpipe.data.sources.source import CellSource
 from vcpipe.data.splits import read_controls, read_split, training_rows
 from vcpipe.errors import InputError
