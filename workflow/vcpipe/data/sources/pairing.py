@@ -16,6 +16,7 @@ LENGTHENED = {
     "a suffix such as -1": re.compile(r"(-\d+)+$"),
     "a prefix such as sample#": re.compile(r"^.*[#:_/]"),
     "a suffix such as _sample": re.compile(r"[#:_/].*$"),
+    "a prefix such as sample# and a suffix such as -1": re.compile(r"^.*[#:_/]|(-\d+)+$"),
 }
 
 

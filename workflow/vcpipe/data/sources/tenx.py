@@ -1,6 +1,7 @@
 """10x: .h5 of Cell Ranger 2 and 3, and folders with matrix.mtx; features × cells on disk."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,7 +185,8 @@ def _mtx_shape(path: Path) -> tuple[int, int]:
 
 def _read_mtx(path: Path, shape: tuple[int, int]) -> sp.csr_matrix:
     try:
-        matrix = scipy.io.mmread(path)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as text:
+            matrix = scipy.io.mmread(_AsReal(text))
     except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         raise InputError(_damaged(path, error)) from error
     if matrix.shape != shape or matrix.dtype.kind not in "iuf":
@@ -200,6 +202,21 @@ def _read_mtx(path: Path, shape: tuple[int, int]) -> sp.csr_matrix:
         data, genes, cells = data[order], genes[order], cells[order]
     ends = np.append(0, np.cumsum(np.bincount(cells, minlength=shape[1])))
     return sp.csr_matrix((data, genes, ends), shape[::-1])
+
+
+class _AsReal(io.RawIOBase):
+    """The text of a matrix, read as real numbers: of integers 1.5 would be 1, without a word."""
+
+    def __init__(self, text: io.BufferedIOBase):
+        self.text = text
+        self.header = text.readline().replace(b" integer ", b" real ", 1)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        content, self.header = self.header or self.text.read(size), b""
+        return content
 
 
 def _damaged(path: Path, error: Exception) -> str:
