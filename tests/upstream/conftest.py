@@ -1,4 +1,4 @@
-"""cell-gears and scgpt need older packages than ours, so they run in Pythons of their own."""
+"""Packages that cannot be installed beside ours run in Pythons of their own."""
 
 import os
 import subprocess
@@ -13,7 +13,12 @@ from scripts import convert_to_gears, pair_controls, simulate_screen
 from vcpipe.data.pairing import NOBODY, read_pairs
 
 HERE = Path(__file__).parent
-BUILT = HERE.parents[1] / ".venvs"
+PROJECT = HERE.parents[1]
+BUILT = PROJECT / ".venvs"
+# Nothing listens there: who asks for the network is refused at once.
+OFFLINE = dict.fromkeys(
+    ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9"
+)
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +32,17 @@ def run_scgpt() -> Callable[..., subprocess.CompletedProcess]:
     return runner("scgpt")
 
 
-def runner(package: str) -> Callable[..., subprocess.CompletedProcess]:
+def python_of(package: str) -> Path:
     given = f"{package.upper()}_PYTHON"
     python = Path(os.environ.get(given, BUILT / package / "bin/python"))
     # A path that somebody gave is not to be skipped over.
     if not python.exists() and given not in os.environ:
-        pytest.skip(f"make upstream-test builds .venvs/{package}")
+        pytest.skip(f"make env NAME={package} builds .venvs/{package}")
+    return python.absolute()
+
+
+def runner(package: str) -> Callable[..., subprocess.CompletedProcess]:
+    python = python_of(package)
 
     def run(program: str, *arguments: str | Path, **settings) -> subprocess.CompletedProcess:
         done = subprocess.run(
@@ -45,6 +55,28 @@ def runner(package: str) -> Callable[..., subprocess.CompletedProcess]:
         )
         assert done.returncode == 0, done.stderr
         return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_offline() -> Callable[..., subprocess.CompletedProcess]:
+    """Run our script, or a program of this folder, in the Python of another env, without network.
+
+    run_offline("census", "scripts.fetch_census", "--out", path); what went wrong is not raised.
+    """
+
+    def run(package: str, program: str, *arguments: str | Path, **environment: str | Path):
+        ours = {"PYTHONPATH": f"{PROJECT}:{PROJECT}/workflow", "OMP_NUM_THREADS": "1"}
+        what = ["-m", program] if program.startswith("scripts.") else [HERE / program]
+        return subprocess.run(
+            [python_of(package), *what, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=PROJECT,
+            env=os.environ | OFFLINE | ours | environment,
+        )
 
     return run
 

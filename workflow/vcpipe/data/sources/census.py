@@ -84,12 +84,15 @@ def _opened(census: Census) -> Iterator[tuple[tiledbsoma.Collection, dict]]:
     place = census.uri or "the public census"
     try:
         if census.uri:
+            about = {}
             opened = cellxgene_census.open_soma(uri=census.uri, tiledb_config=config)
         else:
-            build = _release(census.census_version)
-            opened = cellxgene_census.open_soma(census_version=build, tiledb_config=config)
+            about = {"version": _release(census.census_version)}
+            opened = cellxgene_census.open_soma(
+                census_version=about["version"], tiledb_config=config
+            )
         with opened as collection:
-            yield collection, {"uri": collection.uri, **_summary(collection)}
+            yield collection, {**about, "uri": collection.uri, **_summary(collection)}
     except tiledbsoma.DoesNotExistError as error:
         raise InputError(
             f"{place} is no census ({_first_line(error)}); expected a SOMA collection with "
@@ -113,7 +116,7 @@ def _first_line(error: Exception) -> str:
 
 def _release(version: str) -> str:
     """The release date behind a version: `stable` and `latest` move on."""
-    known = cellxgene_census.get_census_version_directory(retracted=None)
+    known = cellxgene_census.get_census_version_directory()
     if version not in known:
         dates = sorted({each["release_build"] for each in known.values()}, reverse=True)
         raise InputError(
@@ -126,8 +129,6 @@ def _release(version: str) -> str:
             f"census_version: {build} to get the same cells later on.",
             file=sys.stderr,
         )
-    if known[version].get("flags", {}).get("retracted"):
-        print(f"warning: the census's release {build} was retracted.", file=sys.stderr)
     return build
 
 
