@@ -20,8 +20,9 @@ from vcpipe.data.value_histogram import RELATIVE_WIDTH
 from vcpipe.errors import InputError
 
 NUM_GENES, NUM_PEAKS = 60, 40
+RNA = "rna human"
 NAMES = {
-    "rna": [f"G{i:02d}" for i in range(NUM_GENES)] + ["<cls>", "<pad>"],
+    RNA: [f"G{i:02d}" for i in range(NUM_GENES)] + ["<cls>", "<pad>"],
     "atac": [f"P{i:02d}" for i in range(NUM_PEAKS)],
 }
 FITS = [
@@ -61,7 +62,9 @@ def parts():
 
 
 def fitted(parts, config, filters=None):
-    return fit(parts, NAMES, "v1", config, filters or Filters(min_genes=8, min_peaks=2))
+    return fit(
+        parts, NAMES, ["<cls>", "<pad>"], "v1", config, filters or Filters(min_genes=8, min_peaks=2)
+    )
 
 
 @pytest.mark.parametrize("config", FITS)
@@ -119,7 +122,7 @@ def dense_training(parts, filters):
         kept = (part.sets == TRAIN) & (reason == 0)
         counts = part.source.counts["rna"].toarray()[kept]
         known = part.feature_ids["rna"] >= 0
-        dense = np.zeros((len(counts), len(NAMES["rna"])))
+        dense = np.zeros((len(counts), len(NAMES[RNA])))
         dense[:, part.feature_ids["rna"][known]] = counts[:, known]
         rows.append(dense)
         totals.append(counts.sum(axis=1))
@@ -134,21 +137,22 @@ def test_fitted_numbers_are_those_of_all_values_at_once(parts, config):
     filters = Filters(min_genes=8, min_peaks=2)
     found = fitted(parts, config, filters)
     counts, totals, peaks = dense_training(parts, filters)
-    genes, record = found.statistics["rna"], found.record
+    genes, record = found.statistics[RNA], found.record
     assert record.num_cells == len(counts)
     assert genes["cells"].tolist() == (counts > 0).sum(axis=0).tolist()
     assert genes["counts"].tolist() == counts.sum(axis=0).tolist()
     assert found.statistics["atac"]["cells"].tolist() == (peaks > 0).sum(axis=0).tolist()
     kept = (genes["cells"] >= config.min_cells) & (genes["counts"] >= config.min_gene_counts)
-    assert genes["kept"].tolist() == kept.tolist() == record.is_kept("rna").tolist()
-    assert record.dropped["rna"]["min_cells"] == (genes["cells"] < config.min_cells).sum()
+    kept |= genes["name"].isin(["<cls>", "<pad>"])
+    assert genes["kept"].tolist() == kept.tolist() == record.is_kept("rna", "human").tolist()
+    assert record.dropped[RNA]["min_cells"] == (genes["cells"][:NUM_GENES] < config.min_cells).sum()
     values = counts / totals[:, None] * config.target_sum if config.normalize else counts
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         expected = np.nanmedian(np.where(values > 0, values, np.nan), axis=0)
-    np.testing.assert_allclose(record.median_G, expected, rtol=RELATIVE_WIDTH)
+    np.testing.assert_allclose(record.gene_medians("human"), expected, rtol=RELATIVE_WIDTH)
     if config.normalize is None:
-        np.testing.assert_array_equal(record.median_G, expected)
+        np.testing.assert_array_equal(record.gene_medians("human"), expected)
     values = values[:, kept.to_numpy()]
     values = values[values > 0]
     edges = np.quantile(values, np.linspace(0, 1, config.num_bin_edges))
@@ -168,9 +172,11 @@ def test_medians_and_edges_are_right_to_a_64th(seed, number, depth):
     source = MemorySource("a", [f"c{i}" for i in range(number)], {"rna": sp.csr_matrix(counts)})
     part = CellsToFit(source, {"rna": np.arange(3)}, np.zeros(number, dtype=np.uint8))
     for config in (Fit(log1p=False), Fit(normalize=None, log1p=False)):
-        record = fit([part], {"rna": list("abc")}, "v", config, Filters()).record
+        record = fit([part], {RNA: list("abc")}, [], "v", config, Filters()).record
         values = counts / counts.sum(axis=1, keepdims=True) * 1e4 if config.normalize else counts
-        np.testing.assert_allclose(record.median_G, np.median(values, axis=0), rtol=1 / 64)
+        np.testing.assert_allclose(
+            record.gene_medians("human"), np.median(values, axis=0), rtol=1 / 64
+        )
         edges = np.quantile(values, np.linspace(0, 1, 51))
         np.testing.assert_allclose(record.bin_edges, edges, rtol=1 / 64)
 
@@ -198,18 +204,18 @@ def test_cells_are_left_out_by_the_first_reason(parts):
 def test_a_source_of_peaks_alone_is_not_asked_for_genes(parts):
     part = parts[0]
     del part.source.counts["rna"], part.feature_ids["rna"]
-    record = fit([part], {"atac": NAMES["atac"]}, "v", Fit(min_peak_cells=60), Filters()).record
+    record = fit([part], {"atac": NAMES["atac"]}, [], "v", Fit(min_peak_cells=60), Filters()).record
     assert record.num_cells == (part.sets == TRAIN).sum()
     assert 0 < record.dropped["atac"]["min_peak_cells"] < NUM_PEAKS
-    assert record.bin_edges == record.medians == []
+    assert (record.bin_edges, record.medians) == ([], {})
 
 
 def test_only_the_variable_genes_are_kept_where_that_is_set(parts):
     found = fitted(parts, FITS[2])
-    names = np.array(NAMES["rna"])[found.record.is_kept("rna")]
-    assert sorted(found.record.hvgs) == sorted(names)
-    assert len(names) == 20
-    assert found.record.dropped["rna"]["hvg_only"] == len(NAMES["rna"]) - 20
+    names = np.array(NAMES[RNA])[found.record.is_kept("rna", "human")]
+    assert sorted([*found.record.hvgs[RNA], "<cls>", "<pad>"]) == sorted(names)
+    assert len(names) == 20 + 2
+    assert found.record.dropped[RNA]["hvg_only"] == NUM_GENES - 20
     with pytest.raises(ValidationError, match="hvg_only needs hvg_selection"):
         Fit(hvg_only=True)
 
@@ -246,13 +252,39 @@ def test_medians_of_real_cells_are_right_to_a_64th():
     part = CellsToFit(
         source, {"rna": np.arange(counts.shape[1])}, np.zeros(counts.shape[0], dtype=np.uint8)
     )
-    names = {"rna": [f"G{i}" for i in range(counts.shape[1])]}
-    record = fit([part], names, "v", Fit(log1p=False), Filters()).record
+    names = {RNA: [f"G{i}" for i in range(counts.shape[1])]}
+    record = fit([part], names, [], "v", Fit(log1p=False), Filters()).record
     kept = np.asarray(counts.sum(axis=1)).ravel() > 0
     values = sp.csc_matrix(sp.diags_array(1e4 / counts[kept].sum(axis=1).A1) @ counts[kept])
     for gene in range(0, counts.shape[1], 10):
         its = values.data[values.indptr[gene] : values.indptr[gene + 1]]
         if len(its):
-            assert record.median_G[gene] == pytest.approx(np.median(its), rel=1 / 64)
+            assert record.gene_medians("human")[gene] == pytest.approx(np.median(its), rel=1 / 64)
         else:
-            assert np.isnan(record.median_G[gene])
+            assert np.isnan(record.gene_medians("human")[gene])
+
+
+def test_genes_of_each_species_are_fitted_apart(parts):
+    human, mouse = parts
+    mouse.source.species = "mouse"
+    names = NAMES | {"rna mouse": [name.lower() for name in NAMES[RNA]]}
+    config, filters = Fit(hvg_selection=20), Filters(min_genes=8, min_peaks=2)
+    both = fit(parts, names, ["<cls>", "<pad>"], "v1", config, filters)
+    for part, of in ((human, RNA), (mouse, "rna mouse")):
+        alone = fit([part], names, ["<cls>", "<pad>"], "v1", config, filters)
+        pd.testing.assert_frame_equal(both.statistics[of], alone.statistics[of])
+        assert both.record.hvgs[of] == alone.record.hvgs[of]
+    assert both.record.num_features == {of: len(its) for of, its in names.items()}
+    with pytest.raises(InputError, match="was fitted on atac, rna human, rna mouse, not on rna ra"):
+        both.record.is_kept("rna", "rat")
+
+
+def test_peaks_of_a_source_that_are_one_peak_open_once_in_a_cell():
+    counts = sp.csr_matrix([[1, 0, 2], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
+    source = MemorySource("a", list("wxyz"), {"atac": counts})
+    part = CellsToFit(source, {"atac": np.array([1, -1, 1])}, np.zeros(4, dtype=np.uint8))
+    peaks = fit([part], {"atac": ["p", "q"]}, [], "v", Fit(), Filters(min_peaks=1)).statistics
+    assert peaks["atac"]["cells"].tolist() == [0, 3]
+    assert peaks["atac"]["counts"].tolist() == [0, 5]
+    with pytest.raises(InputError, match="4 have less than min_peaks 2"):
+        fit([part], {"atac": ["p", "q"]}, [], "v", Fit(), Filters(min_peaks=2))

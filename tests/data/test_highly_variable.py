@@ -17,6 +17,7 @@ from vcpipe.data.variable_genes import empty_variable_genes
 from vcpipe.errors import InputError
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
+RNA = "rna human"
 FLAVORS = ["seurat_v3", "seurat", "cell_ranger"]
 
 
@@ -41,8 +42,8 @@ def cells_to_fit(cells, dataset):
 
 
 def ours(cells, config):
-    names = {"rna": list(cells.var_names)}
-    return fit([cells_to_fit(cells, "a")], names, "v", config, Filters(min_genes=0))
+    names = {RNA: list(cells.var_names)}
+    return fit([cells_to_fit(cells, "a")], names, [], "v", config, Filters(min_genes=0))
 
 
 def theirs(cells, flavor, number, batch_key):
@@ -59,13 +60,13 @@ def assert_same(cells, flavor, number, batch_key):
     """The same genes; where scores are tied at the end of the list, others with the same score."""
     config = Fit(hvg_selection=number, hvg_flavor=flavor, hvg_batch_key=batch_key)
     fitted = ours(cells, config)
-    table, expected = fitted.statistics["rna"], theirs(cells, flavor, number, batch_key)
+    table, expected = fitted.statistics[RNA], theirs(cells, flavor, number, batch_key)
     column = {"seurat_v3": "variance_normalised"}.get(flavor, "dispersion_normalised")
     other = {"seurat_v3": "variances_norm"}.get(flavor, "dispersions_norm")
     np.testing.assert_allclose(table[column], expected[other], rtol=1e-6)
     if batch_key is not None:
         assert np.array_equal(table["num_groups"], expected["highly_variable_nbatches"])
-    chosen = set(fitted.record.hvgs)
+    chosen = set(fitted.record.hvgs[RNA])
     assert len(chosen) == number
     differ = chosen ^ set(expected.index[expected["highly_variable"]])
     if differ:
@@ -121,14 +122,14 @@ def test_genes_that_vary_are_found():
     cells.X = sp.csr_matrix(dense)
     for flavor in FLAVORS:
         fitted = ours(cells, Fit(hvg_selection=20, hvg_flavor=flavor, hvg_batch_key=None))
-        assert "G0017" in fitted.record.hvgs
+        assert "G0017" in fitted.record.hvgs[RNA]
 
 
 def test_groups_belong_to_their_dataset():
     one, other = (random_cells(300, 200, ["1", "2"], seed) for seed in (0, 1))
     parts = [cells_to_fit(cells, name) for cells, name in ((one, "a"), (other, "b"))]
     config = Fit(hvg_selection=50)
-    table = fit(parts, {"rna": list(one.var_names)}, "v", config, Filters()).statistics["rna"]
+    table = fit(parts, {RNA: list(one.var_names)}, [], "v", config, Filters()).statistics[RNA]
     assert table["num_groups"].max() > 2
 
 
@@ -141,11 +142,11 @@ def test_groups_too_small_for_a_curve_are_named():
 
 
 def test_more_genes_than_there_are_is_an_error():
-    with pytest.raises(InputError, match="hvg_selection is 31, but 30 genes"):
+    with pytest.raises(InputError, match="hvg_selection is 31, but 30 genes of rna human"):
         ours(random_cells(50, 30, ["b"]), Fit(hvg_selection=31, hvg_flavor="seurat"))
 
 
 def test_too_many_groups_are_refused_before_memory_is_taken():
     part = cells_to_fit(random_cells(2000, 30, [f"b{number}" for number in range(2000)]), "a")
     with pytest.raises(InputError, match=r"'batch' has 2000 groups.*take 6 GB, more than 4"):
-        empty_variable_genes([part], 100_000, Fit(hvg_selection=5))
+        empty_variable_genes([part], RNA, 100_000, Fit(hvg_selection=5))

@@ -18,7 +18,8 @@ def filter_cells(
     """For every cell of a chunk 0, or the number of the reason to leave it out.
 
     `feature_ids` are the vocabulary's ids of the columns, -1 for features that it lacks: these do
-    not count. A source without genes (or peaks) is not asked for them.
+    not count. A source without genes (or peaks) is not asked for them. Columns of the same id are
+    one already, see merge_columns.
     """
     reason = np.zeros(next(iter(counts.values())).shape[0], dtype=np.uint8)
     if "atac" in counts:
@@ -29,6 +30,24 @@ def filter_cells(
         reason[known < filters.min_counts] = REASONS.index("min_counts")
         reason[num < filters.min_genes] = REASONS.index("min_genes")
     return reason
+
+
+def merge_columns(counts: sp.csr_matrix, ids: np.ndarray) -> sp.csr_matrix:
+    """Counts of columns that have the same id (peaks that overlap), added up in the first of them.
+
+    >>> merge_columns(sp.csr_matrix([[1, 2, 3, 4]]), np.array([7, -1, 7, -1])).toarray().tolist()
+    [[4, 2, 0, 4]]
+    """
+    known = np.flatnonzero(ids >= 0)
+    _, first, which = np.unique(ids[known], return_index=True, return_inverse=True)
+    if len(first) == len(known):
+        return counts
+    column_of = np.arange(len(ids), dtype=counts.indices.dtype)
+    column_of[known] = known[first][which]
+    merged = (counts.data.copy(), column_of[counts.indices], counts.indptr.copy())
+    counts = sp.csr_matrix(merged, counts.shape)
+    counts.sum_duplicates()
+    return counts
 
 
 def row_sums(counts: sp.csr_matrix, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

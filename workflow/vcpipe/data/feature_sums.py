@@ -40,12 +40,12 @@ def _add(indptr, indices, counts, ids, kept, num_cells, sums) -> None:
                     sums[feature] += np.int64(counts[entry])
 
 
-def reasons_to_drop(modality: str, sums: FeatureSums, config: Fit) -> dict[str, np.ndarray]:
+def reasons_to_drop(
+    of: str, sums: FeatureSums, is_feature: np.ndarray, config: Fit
+) -> dict[str, np.ndarray]:
     """Masks of features to drop, by the setting that says so; each feature in one at most."""
-    if modality == "atac":
-        return {"min_peak_cells": sums.num_cells < config.min_peak_cells}
-    in_few = sums.num_cells < config.min_cells
-    return {
-        "min_cells": in_few,
-        "min_gene_counts": ~in_few & (sums.counts < config.min_gene_counts),
-    }
+    if of == "atac":
+        return {"min_peak_cells": is_feature & (sums.num_cells < config.min_peak_cells)}
+    in_few = is_feature & (sums.num_cells < config.min_cells)
+    has_few = is_feature & ~in_few & (sums.counts < config.min_gene_counts)
+    return {"min_cells": in_few, "min_gene_counts": has_few}

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from vcpipe.config.fitting import Filters, Fit
+from vcpipe.data.training_cells import axis
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, read_json, write_json
 
@@ -20,12 +19,12 @@ DIGITS = 10  # of fitted numbers: as many as any processor agrees on
 class PreprocessingRecord:
     settings: dict  # fit and filters
     vocabulary_digest: str
-    num_features: dict[str, int]  # by modality: size of the vocabulary
-    kept: dict[str, str]  # by modality: a bit for each id of the vocabulary, in hexadecimal
-    dropped: dict[str, dict[str, int]]  # cells, genes, peaks: how many, by reason
+    num_features: dict[str, int]  # by axis: size of the vocabulary
+    kept: dict[str, str]  # by axis: a bit for each id of the vocabulary, in hexadecimal
+    dropped: dict[str, dict[str, int]]  # cells, and features by axis: how many, by reason
     num_cells: int  # that were fitted on
-    hvgs: list[str]  # the most variable first
-    medians: list[float | None]  # by gene id: of its non-zero values, normalised but not logged
+    hvgs: dict[str, list[str]]  # by axis of genes: the most variable first
+    medians: dict[str, list[float | None]]  # by axis of genes and id: see gene_medians
     bin_edges: list[float]  # quantiles of all non-zero values, normalised and logged as set
     sources: dict[str, list[str]]  # by dataset: data digests of the files
 
@@ -44,15 +43,27 @@ class PreprocessingRecord:
     def filters(self) -> Filters:
         return Filters.model_validate(self.settings["filters"])
 
-    @cached_property
-    def median_G(self) -> np.ndarray:
-        """Medians by gene id; NaN for genes that no training cell has."""
-        return np.array(self.medians, dtype=np.float64)
+    def gene_medians(self, species: str) -> np.ndarray:
+        """By gene id, of the non-zero training values: normalised as set, not logged.
 
-    def is_kept(self, modality: str) -> np.ndarray:
-        """A mask over the ids of a vocabulary."""
-        bits = np.frombuffer(bytes.fromhex(self.kept[modality]), dtype=np.uint8)
-        return np.unpackbits(bits, count=self.num_features[modality]).astype(bool)
+        NaN for genes that no training cell has.
+        """
+        return np.array(self.medians[self._known("rna", species)], dtype=np.float64)
+
+    def is_kept(self, modality: str, species: str) -> np.ndarray:
+        """A mask over the ids of a vocabulary; special tokens are always kept."""
+        of = self._known(modality, species)
+        bits = np.frombuffer(bytes.fromhex(self.kept[of]), dtype=np.uint8)
+        return np.unpackbits(bits, count=self.num_features[of]).astype(bool)
+
+    def _known(self, modality: str, species: str) -> str:
+        of = axis(modality, species)
+        if of not in self.kept:
+            raise InputError(
+                f"The preprocessing record was fitted on {listed(self.kept)}, not on {of}; run "
+                "fit_preprocessing on a corpus that has such cells."
+            )
+        return of
 
     def check_vocabulary(self, vocabulary_digest: str, where: str) -> None:
         if vocabulary_digest != self.vocabulary_digest:
@@ -87,33 +98,18 @@ def read_record(path: Path) -> PreprocessingRecord:
 
 
 def kept_ids(
-    record: PreprocessingRecord, modality: str, feature_ids: np.ndarray, vocabulary_digest: str
+    record: PreprocessingRecord,
+    modality: str,
+    species: str,
+    feature_ids: np.ndarray,
+    vocabulary_digest: str,
 ) -> np.ndarray:
     """Vocabulary ids of a source's features, -1 for those that the record drops."""
-    record.check_vocabulary(vocabulary_digest, f"The vocabulary of {modality}")
+    record.check_vocabulary(vocabulary_digest, "The vocabulary")
     known = feature_ids >= 0
     keeps = np.zeros(len(feature_ids), dtype=bool)
-    keeps[known] = record.is_kept(modality)[feature_ids[known]]
+    keeps[known] = record.is_kept(modality, species)[feature_ids[known]]
     return np.where(keeps, feature_ids, -1).astype(np.int32)
-
-
-def label_ids(labels: pd.Series, known: Sequence[str], key: str, where: str) -> np.ndarray:
-    """Numbers of cells' labels in a list that was made in training; another one is an error."""
-    place = {name: number for number, name in enumerate(known)}
-    column = labels.astype("category").cat
-    numbers = np.array([place.get(str(name), -1) for name in column.categories], dtype=np.int32)
-    ids = np.append(numbers, np.int32(-1))[column.codes]
-    if (ids < 0).any():
-        without = int((column.codes < 0).sum())
-        present = np.unique(column.codes[column.codes >= 0])
-        unknown = [str(column.categories[code]) for code in present if numbers[code] < 0]
-        found = [f"{key} {listed(unknown)}"] if unknown else []
-        found += [f"{without} cells without one"] if without else []
-        raise InputError(
-            f"{where} has {' and '.join(found)}, which training did not know; expected some of "
-            f"{listed(known)}. Rename the labels, or leave these cells out."
-        )
-    return ids
 
 
 def as_bits(mask: np.ndarray) -> str:

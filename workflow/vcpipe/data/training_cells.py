@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from vcpipe.config.fitting import Filters
-from vcpipe.data.cell_filters import REASONS, filter_cells
+from vcpipe.data.cell_filters import REASONS, filter_cells, merge_columns
 from vcpipe.data.cell_sets import TRAIN
 from vcpipe.data.sources.source import CellSource
 from vcpipe.errors import InputError
@@ -18,8 +18,19 @@ class CellsToFit:
     """A source, the vocabulary's ids of its features (-1: none), and the set of each cell."""
 
     source: CellSource
-    feature_ids: Mapping[str, np.ndarray]
+    feature_ids: Mapping[str, np.ndarray]  # by modality
     sets: np.ndarray
+
+    def axis(self, modality: str) -> str:
+        return axis(modality, self.source.species)
+
+    def has(self, of: str) -> bool:
+        return any(self.axis(modality) == of for modality in self.feature_ids)
+
+
+def axis(modality: str, species: str) -> str:
+    """What ids count along: genes have a vocabulary for each species, peaks have one."""
+    return modality if modality == "atac" else f"{modality} {species}"
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,19 @@ class TrainingChunk:
     reason: np.ndarray  # of each row, as filter_cells gives it: only those with 0 are fitted on
 
 
-def training_chunks(cells: Sequence[CellsToFit], filters: Filters) -> Iterator[TrainingChunk]:
-    """Training cells of all sources; cells of val and test are never read."""
+def training_chunks(
+    cells: Sequence[CellsToFit], filters: Filters, of: str | None = None
+) -> Iterator[TrainingChunk]:
+    """Training cells of all sources (that have an axis); cells of val and test are never read."""
     for number, one in enumerate(cells):
         assert len(one.sets) == len(one.source)
+        if of is not None and not one.has(of):
+            continue
         for chunk in one.source.chunks(one.sets == TRAIN):
-            counts = {name: chunk.counts[name] for name in one.feature_ids}
+            counts = {
+                name: merge_columns(chunk.counts[name], ids)
+                for name, ids in one.feature_ids.items()
+            }
             reason = filter_cells(counts, one.feature_ids, filters)
             yield TrainingChunk(number, one.feature_ids, chunk.rows, counts, reason)
 

@@ -52,9 +52,14 @@ def group_of_rows(group_of: Sequence[np.ndarray], chunk: TrainingChunk) -> np.nd
     return np.where(chunk.reason == 0, group_of[chunk.number][chunk.rows], np.int32(-1))
 
 
-def empty_variable_genes(cells: Sequence[CellsToFit], num_genes: int, config: Fit) -> VariableGenes:
+def empty_variable_genes(
+    cells: Sequence[CellsToFit], of: str, num_genes: int, config: Fit
+) -> VariableGenes:
     """Groups are labels within a dataset: batch 1 of one and of another are two."""
-    of_cells = [_labels(one, config.hvg_batch_key) for one in cells]
+    of_cells = [
+        _labels(one, config.hvg_batch_key) if one.has(of) else (np.full(len(one.sets), -1), [])
+        for one in cells
+    ]
     groups = sorted({name for _, names in of_cells for name in names})
     needed = len(groups) * num_genes * 32
     if needed > LARGEST_SUMS:
@@ -90,6 +95,7 @@ def _labels(one: CellsToFit, key: str | None) -> tuple[np.ndarray, list[str]]:
 def rank_genes(
     variable: VariableGenes,
     cells: Sequence[CellsToFit],
+    of: str,
     ids: np.ndarray,
     place_of: np.ndarray,
     config: Fit,
@@ -101,8 +107,8 @@ def rank_genes(
     """
     if config.hvg_selection > len(ids):
         raise InputError(
-            f"hvg_selection is {config.hvg_selection}, but {len(ids)} genes are measured and kept "
-            "(min_cells, min_gene_counts); lower it."
+            f"hvg_selection is {config.hvg_selection}, but {len(ids)} genes of {of} are measured "
+            "and kept (min_cells, min_gene_counts); lower it."
         )
     # Filters may have emptied a group.
     present = np.flatnonzero(variable.sums.num_cells_K)
@@ -116,11 +122,10 @@ def rank_genes(
         row_of[present] = np.arange(len(present))
         column_of = np.full(len(place_of), -1, dtype=np.int32)
         column_of[ids] = np.arange(len(ids))
-        for chunk in training_chunks(cells, filters):
-            if "rna" in chunk.counts:
-                place = places(column_of, chunk.feature_ids["rna"])
-                group = row_of[group_of_rows(variable.group_of, chunk)]
-                add_to_clipped(clipped, chunk.counts["rna"], place, group)
+        for chunk in training_chunks(cells, filters, of):
+            place = places(column_of, chunk.feature_ids["rna"])
+            group = row_of[group_of_rows(variable.group_of, chunk)]
+            add_to_clipped(clipped, chunk.counts["rna"], place, group)
         table = rank_by_variance(
             mean_KG, deviation_KG, sums.num_cells_K, clipped, config.hvg_selection
         )
