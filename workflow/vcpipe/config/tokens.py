@@ -70,9 +70,13 @@ class Tokenizer(Section):
     )
     masking: Masking = Field(Masking(), description="of masked gene prediction")
     atac_max_len: int = Field(12000, ge=2, description="most peaks of a cell, <cls> included")
-    rna_max_len: int = Field(8000, ge=2, description="most genes that are asked for")
+    rna_max_len: int = Field(
+        8000, ge=2, description="most genes that balanced sampling asks for (even, for halves)"
+    )
     rna_sampling: Literal["balanced", "full", "hvg"] = Field(
-        "balanced", description="as many undetected genes as detected ones, all genes, or the HVGs"
+        "balanced",
+        description="genes that a cell is asked for: detected and undetected ones, all that its "
+        "dataset measured (full), or the HVGs among them",
     )
     rna_nonzero_fraction: float = Field(
         0.5, gt=0, lt=1, description="share of detected genes in balanced sampling"
@@ -91,10 +95,20 @@ class Panels(Section):
     panel_selection_mixed_prob: float = Field(
         0.25, ge=0, le=1, description="share of random panels in mixed"
     )
-    panel_size_min: float = Field(
-        0.02, gt=0, description="least genes of a random panel; below 1: a share of the genes"
+    per: Literal["batch", "cell"] = Field(
+        "batch", description="who shares a pair of panels: a global batch (scConcept), or nobody"
     )
-    panel_size_max: float = Field(0.5, gt=0, description="most genes of a random panel")
+    panel_min_genes: int = Field(
+        10_000,
+        ge=0,
+        description="datasets that measured fewer genes get random panels, which is reported",
+    )
+    panel_size_min: float = Field(
+        0.02, gt=0, description="least genes of a random panel; below 1: a share of the measured"
+    )
+    panel_size_max: float = Field(
+        0.5, gt=0, description="most genes of a random panel; below 1: a share of the measured"
+    )
     panel_overlap: float = Field(
         0.0, ge=0, le=1, description="probability that the two panels may share genes"
     )
@@ -105,3 +119,19 @@ class Panels(Section):
         0.0, ge=0, lt=1, description="most of a view's detected genes that are left out at random"
     )
     max_tokens: int = Field(1000, ge=8, description="most tokens of a view, <cls> included")
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if (self.panel_selection != "random") != (self.folder is not None):
+            raise ValueError(
+                f"panel_selection is {self.panel_selection} and folder is {self.folder!r}; "
+                "preselected and mixed need a folder, random has no use for one"
+            )
+        for name in ("panel_size_min", "panel_size_max"):
+            size = getattr(self, name)
+            if size >= 1 and size != int(size):
+                raise ValueError(f"{name} is {size}; expected a whole number, or a share below 1")
+        sizes = self.panel_size_min, self.panel_size_max
+        if (sizes[0] < 1) == (sizes[1] < 1) and sizes[0] > sizes[1]:
+            raise ValueError(f"panel_size_min {sizes[0]} is above panel_size_max {sizes[1]}")
+        return self

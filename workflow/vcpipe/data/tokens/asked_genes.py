@@ -1,0 +1,199 @@
+"""Genes whose expression a cell is asked for: some detected and some undetected, or all measured.
+
+A gene that the cell's dataset did not measure is never asked for, because nobody knows its value.
+"""
+
+# B cells
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vcpipe.config.tokens import Tokenizer
+from vcpipe.data.cell_keys import below, stream
+from vcpipe.data.draws import Draw
+from vcpipe.data.rows import Rows
+from vcpipe.data.sparse_rows import compiled
+from vcpipe.data.tokens.packing import starts_of
+from vcpipe.data.tokens.truncation import Measured
+from vcpipe.errors import InputError
+
+# `purpose` of cell_keys.stream.
+ASKED_DETECTED, ASKED_UNDETECTED = 202, 203
+
+
+def genes_to_ask(
+    measured: Mapping[str, np.ndarray], config: Tokenizer, hvgs: np.ndarray | None
+) -> list[np.ndarray]:
+    """The ids that each dataset may be asked for, of those that it measured; for `measured_by`."""
+    if config.rna_sampling != "hvg":
+        asked = {name: np.unique(ids) for name, ids in measured.items()}
+    elif hvgs is None:
+        raise InputError(
+            "rna_sampling is hvg, but no highly variable genes were chosen; set hvg_selection, or "
+            "rna_sampling: balanced or full."
+        )
+    else:
+        asked = {name: np.intersect1d(ids, hvgs) for name, ids in measured.items()}
+    for name, ids in asked.items():
+        if not len(ids):
+            raise InputError(
+                f"dataset {name} measured none of the genes that rna_sampling "
+                f"{config.rna_sampling} asks for; leave it out, or set another rna_sampling."
+            )
+    return list(asked.values())
+
+
+def balanced_genes(
+    rna: Rows,
+    values: np.ndarray,
+    measured: Measured,
+    num_genes: int,
+    config: Tokenizer,
+    draw: Draw,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts, ids and values of some detected and some undetected genes of every cell."""
+    numbers = balanced_numbers(
+        np.diff(rna.starts),
+        np.diff(measured.starts)[measured.dataset_B],
+        config.rna_max_len,
+        config.rna_nonzero_fraction,
+    )
+    starts = starts_of(np.add(*numbers))
+    # The loop writes a gene before it knows whether it is asked for: one place more.
+    genes, targets = np.empty(starts[-1] + 1, np.int32), np.empty(starts[-1] + 1, values.dtype)
+    marks = np.zeros(num_genes, np.uint8)
+    assert len(values) == len(rna.ids)
+    assert max(rna.ids.max(initial=0), measured.ids.max(initial=0)) < num_genes
+    complete = _ask_some(
+        *(rna.starts, rna.ids, values, rna.keys, measured.dataset_B, measured.starts, measured.ids),
+        *(*numbers, draw.seed, draw.epoch, marks, starts, genes, targets),
+    )
+    assert complete, "a detected gene is not among the genes that its dataset measured"
+    return starts, genes[:-1], targets[:-1]
+
+
+def all_genes(
+    rna: Rows, values: np.ndarray, measured: Measured
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts, ids and values of all genes that the cells' datasets may be asked for."""
+    starts = starts_of(np.diff(measured.starts)[measured.dataset_B])
+    genes, targets = np.empty(starts[-1], np.int32), np.empty(starts[-1], values.dtype)
+    assert len(values) == len(rna.ids)
+    _ask_all(
+        *(rna.starts, rna.ids, values, measured.dataset_B, measured.starts, measured.ids),
+        *(starts, genes, targets),
+    )
+    return starts, genes, targets
+
+
+def balanced_numbers(
+    detected: np.ndarray, measured: np.ndarray, max_len: int, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many detected and undetected genes to ask for, max_len at most.
+
+    Where too few genes are undetected, all of them are taken, and the detected ones stay as many.
+
+    >>> balanced_numbers(np.array([3, 90, 7]), np.array([50, 100, 8]), 20, 0.5)
+    (array([ 3, 10,  7]), array([ 3, 10,  1]))
+    """
+    # A product such as 100 × 0.29 is a little below the whole number that it means.
+    little = 1e-6
+    wanted = np.minimum(detected, int(max_len * share + little))
+    others = np.floor(wanted * ((1 - share) / share) + little).astype(np.int64)
+    return wanted, np.minimum(others, measured - detected)
+
+
+@compiled
+def mark_some(marks, ids, num_free, wanted, state) -> int:
+    """Draw `wanted` of the ids whose mark is 0, `num_free` in all; return the mark of the rest.
+
+    The smaller part is drawn and marked 1, be it the wanted ids or those that are left out.
+    """
+    left = min(wanted, num_free - wanted)
+    place = 0
+    while left > 0:
+        at = ids[below(state, place, len(ids))]
+        place += 1
+        if marks[at] == 0:
+            marks[at] = 1
+            left -= 1
+    return 0 if 2 * wanted <= num_free else 1
+
+
+DETECTED = 2  # a mark beside 0 and 1
+
+
+@compiled
+def _ask_some(
+    starts,
+    ids,
+    values,
+    keys,
+    datasets,
+    list_starts,
+    listed_genes,
+    detected,
+    undetected,
+    seed,
+    epoch,
+    marks,
+    out_starts,
+    out_genes,
+    out_values,
+) -> bool:
+    """Take so many detected and undetected genes; False where a list lacks a detected gene."""
+    value_of = np.zeros(len(marks), out_values.dtype)
+    for cell in range(len(keys)):
+        genes = ids[starts[cell] : starts[cell + 1]]
+        state = stream(seed, epoch, ASKED_DETECTED, keys[cell])
+        rest = mark_some(marks, genes, len(genes), detected[cell], state)
+        measured = listed_genes[list_starts[datasets[cell]] : list_starts[datasets[cell] + 1]]
+        num_free = len(measured) - len(genes)
+        other_rest = 1 if 2 * undetected[cell] > num_free else 0
+        for at in range(len(genes)):
+            gene = genes[at]
+            # Whether it is asked for is now said as it will be of undetected genes.
+            marks[gene] = DETECTED | marks[gene] ^ rest ^ other_rest
+            value_of[gene] = values[starts[cell] + at]
+        state = stream(seed, epoch, ASKED_UNDETECTED, keys[cell])
+        mark_some(marks, measured, num_free, undetected[cell], state)
+        place, end = np.uint64(out_starts[cell]), np.uint64(out_starts[cell + 1])
+        num_found = 0
+        # Without branches, because none could be foreseen: a gene that is not asked for is written
+        # over by the next.
+        for at in range(len(measured)):
+            gene = np.uint64(measured[at])
+            out_genes[place] = gene
+            out_values[place] = value_of[gene]
+            place = min(place + np.uint64((marks[gene] ^ other_rest) & 1), end)
+            num_found += marks[gene] >> 1
+        marks[:] = 0
+        for gene in genes:
+            value_of[gene] = 0
+        if num_found < len(genes):
+            return False
+    return True
+
+
+@compiled
+def _ask_all(
+    starts, ids, values, datasets, list_starts, listed_genes, out_starts, out_genes, out_values
+) -> None:
+    for cell in range(len(starts) - 1):
+        entry, end, place = starts[cell], starts[cell + 1], out_starts[cell]
+        dataset = datasets[cell]
+        for gene in listed_genes[list_starts[dataset] : list_starts[dataset + 1]]:
+            while entry < end and ids[entry] < gene:
+                entry += 1
+            out_genes[place] = gene
+            out_values[place] = values[entry] if entry < end and ids[entry] == gene else 0
+            place += 1
+
+
+@compiled
+def _pad(starts, packed, fill, out) -> None:
+    for cell in range(len(out)):
+        length = starts[cell + 1] - starts[cell]
+        out[cell, :length] = packed[starts[cell] : starts[cell + 1]]
+        out[cell, length:] = fill
