@@ -7,10 +7,11 @@
         --vocabulary results/build_vocabulary/demo --out results/fit_preprocessing/demo \\
         fit.min_cells=3 fit.hvg_selection=2000
 
-The folder gets corpus.json (species, and how cells of atlases are split) and, for each species,
-record.json (all that was fitted), genes.tsv and peaks.tsv (a row for each feature: cells, counts,
-whether it is kept, median, variability) and hvg.csv (highly variable genes, the first one first).
-Cells of val and test are never read.
+Cells of atlases are drawn into train, val and test (cell_split); of screens the split of
+perturbations decides. Cells of val and test are never read. The folder gets record.json (all that
+was fitted, and how cells were split), genes.tsv and peaks.tsv (a row for each feature: cells,
+counts, whether it is kept, median, variability) and hvg.csv (highly variable genes, the first one
+first; of several species one each).
 """
 
 from pathlib import Path
@@ -26,22 +27,22 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
+    from vcpipe.data.fitting_files import write_fitted
+
     from vcpipe.data.corpus import open_corpus
-    from vcpipe.data.fitted_corpus import fit_corpus, read_names, write_fitted
+    from vcpipe.data.fitted_corpus import fit_corpus, read_names
     from vcpipe.files import writing
 
     names, split = read_names(args.vocabulary), args.config.cell_split
     corpus = open_corpus(args.screens, args.split, args.controls, args.atlases, split)
     fitted = fit_corpus(corpus, names, args.config)
     with writing(args.out) as folder:
-        write_fitted(folder, fitted, split)
-    for species, its in fitted.items():
-        record = its.record
-        kept = [f"{record.is_kept(name).sum()} {name} features" for name in record.kept]
-        print(
-            f"{species}: {record.num_cells} training cells, {', '.join(kept)} kept, "
-            f"{len(record.hvgs)} highly variable genes, digest {record.digest} -> {args.out}"
-        )
+        folder.mkdir()
+        write_fitted(folder, fitted, names.vocabularies.special_tokens.names())
+    print(f"fitted on {fitted.record.num_cells} training cells -> {args.out}")
+    for what, reasons in fitted.record.dropped.items():
+        left_out = ", ".join(f"{number} by {reason}" for reason, number in reasons.items())
+        print(f"{what} left out: {left_out}")
 
 
 if __name__ == "__main__":

@@ -30,16 +30,17 @@ def main(argv: list[str] | None = None) -> None:
 
     from vcpipe.data.cell_store.writing import write_store
     from vcpipe.data.corpus import open_corpus
-    from vcpipe.data.fitted_corpus import read_fitted, read_names, to_store
+    from vcpipe.data.fitted_corpus import read_names, to_store
+    from vcpipe.data.preprocessing_record import read_record
 
-    names, fitted = read_names(args.vocabulary), read_fitted(args.fitted)
-    corpus = open_corpus(args.screens, args.split, args.controls, args.atlases, fitted.cell_split)
-    sources, named = to_store(corpus, names, fitted)
+    names, record = read_names(args.vocabulary), read_record(args.fitted / "record.json")
+    corpus = open_corpus(args.screens, args.split, args.controls, args.atlases, record.cell_split)
+    sources, named = to_store(corpus, names, record)
     about = {
         "seen": corpus.seen,
         "held_out": corpus.holds_out,
         "vocabulary_digest": names.vocabularies.digest,
-        "record_digest": fitted.digest,
+        "record_digest": record.digest,
     }
     manifest = write_store(args.out, sources, args.config, about, args.threads, vocabularies=named)
     for each in manifest["statistics"]["sources"]:

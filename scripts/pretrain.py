@@ -1,7 +1,7 @@
 """Pretrain an encoder on a store of cells; write it as a scGPT folder.
 
     python -m scripts.pretrain --store results/prepare_cells/demo \\
-        --vocabulary results/build_vocabulary/demo/vocab.json \\
+        --vocabulary results/build_vocabulary/demo --fitted results/fit_preprocessing/demo \\
         --config config/pretrain/demo_masked.yaml \\
         --state results/.checkpoints/pretrain/demo --out results/pretrain/demo/checkpoint \\
         --metrics results/pretrain/demo/metrics.csv optimizer.lr=3e-4
@@ -20,12 +20,14 @@ from vcpipe.config.pretrain import Pretrain
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Pretrain)
     made.add_argument("--store", type=Path, required=True, help="folder of prepare_cells")
-    made.add_argument("--vocabulary", type=Path, required=True, help="its vocab.json")
+    made.add_argument("--vocabulary", type=Path, required=True, help="folder of build_vocabulary")
+    made.add_argument("--fitted", type=Path, required=True, help="folder of fit_preprocessing")
     add_training_arguments(made)
     args = parse(made, argv)
 
-    from vcpipe.data.store import open_store
-    from vcpipe.data.vocabulary import read_vocabulary
+    from vcpipe.data.cell_store.reading import open_store
+    from vcpipe.data.fitted_corpus import read_names
+    from vcpipe.data.preprocessing_record import read_record
     from vcpipe.provenance import code
     from vcpipe.training.distributed import joined
     from vcpipe.training.pretraining import pretrain
@@ -33,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     with joined(args.devices) as process:
         pretrain(
             open_store(args.store),
-            read_vocabulary(args.vocabulary),
+            read_names(args.vocabulary),
+            read_record(args.fitted / "record.json"),
             args.config,
             code("pretrain"),
             process,

@@ -5,13 +5,13 @@
 import numpy as np
 
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.cell_store.store import CellStore
+from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.tokens.fitted import Fitted
 from vcpipe.data.tokens.masking import mask_values, padded_masked
 from vcpipe.data.tokens.packing import Specials
 from vcpipe.data.tokens.tokenize import tokenize
-from vcpipe.data.tokens.truncation import Measured
+from vcpipe.data.tokens.truncation import Measured, measured_by
 
 
 class TokenBatches:
@@ -45,8 +45,11 @@ class TokenBatches:
 
     def _measured(self, cells: np.ndarray) -> Measured:
         """A gene that the cell's dataset did not measure is unknown, not zero."""
-        names, dataset_B = self.store.dataset_of(cells)
-        return Measured([self.store.measured[name]["rna"] for name in names], dataset_B)
+        measured = self.store.measured["rna"]
+        datasets = sorted(measured)
+        its = self.store.labels(cells, ["dataset"])["dataset"].to_pylist()
+        numbers = {name: number for number, name in enumerate(datasets)}
+        return measured_by([measured[name] for name in datasets], [numbers[name] for name in its])
 
 
 def split_cells(num_cells: int, val_fraction: float, generator: np.random.Generator):

@@ -3,14 +3,18 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vcpipe.config.pretrain import Pretrain
+from vcpipe.data.cell_store.reading import CellStore
+from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.order import generator_of
-from vcpipe.data.store import CellStore
+from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.token_batches import TokenBatches, split_cells
-from vcpipe.data.vocabulary import PAD, Vocabulary
-from vcpipe.errors import InputError
+from vcpipe.data.tokens.fitted import Fitted
+from vcpipe.data.tokens.packing import specials
+from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import MaskedValueModel
 from vcpipe.objectives.masked_values import masked_values
 from vcpipe.training.distributed import Process
@@ -22,7 +26,8 @@ OBJECTIVES = {"masked_values": masked_values}
 
 def pretrain(
     store: CellStore,
-    vocabulary: Vocabulary,
+    names: Names,
+    record: PreprocessingRecord,
     config: Pretrain,
     code: str,
     process: Process,
@@ -31,32 +36,75 @@ def pretrain(
     metrics: Path,
 ) -> Progress:
     """Train an encoder on the cells of a store and write it as a folder."""
-    if store.manifest["vocabulary_digest"] != vocabulary.digest:
-        raise InputError(
-            f"{store.path} was written with vocabulary {store.manifest['vocabulary_digest']}, but "
-            f"the given one is {vocabulary.digest} ({len(vocabulary)} tokens). Rerun prepare_cells."
-        )
-    settings = config.masked_values
+    check_same_corpus(store, names, record)
+    species = only_species(store)
+    vocabulary = names.vocabularies.genes[species]
+    special = specials(vocabulary.ids, names.vocabularies.special_tokens)
     torch.manual_seed(config.training.seed)
-    model = MaskedValueModel(config.model, len(vocabulary), vocabulary.ids[PAD])
-    train_cells, val_cells = split_cells(
-        len(store), config.val_fraction, generator_of(config.training.seed, 5)
-    )
-    cells = TokenBatches(store, vocabulary, settings, train_cells)
-    held_out = TokenBatches(store, vocabulary, settings, val_cells) if len(val_cells) else None
-    data = {"data_digest": store.manifest["data_digest"], "seen": store.manifest["seen"]}
+    model = MaskedValueModel(config.model, len(vocabulary), special.pad_id)
+    train_cells, val_cells = cells_to_learn(store, config)
+    make = partial(TokenBatches, store, special, tokens_fitted(record, species), config)
+    cells, held_out = make(train_cells), make(val_cells) if len(val_cells) else None
+    about = store.manifest["about"]
+    data = {
+        "data_digest": store.manifest["data_digest"],
+        "seen": about["seen"],
+        "record_digest": record.digest,
+    }
     run = Run(config, data, code, state, process)
     run.say(
         f"{len(train_cells)} cells, {len(val_cells)} for val_loss, {num_weights(model)} weights"
     )
+    tokenizer = config.tokenizer
     args = {
-        "input_style": settings.input_style,
-        "n_bins": store.manifest["cells"]["n_bins"],
-        "max_seq_len": settings.max_seq_len,
-        "mask_ratio": settings.mask_ratio,
-        "mask_value": -1,
+        "input_style": "binned" if tokenizer.strategy == "binned_expression" else "log1p",
+        "n_bins": tokenizer.n_bins,
+        "max_seq_len": tokenizer.max_genes,
+        "mask_ratio": config.masked_values.mask_ratio,
+        "mask_value": int(special.mask_value),
+        "pad_value": int(special.pad_value),
+        "preprocessing": record.settings,
     }
-    loss = partial(OBJECTIVES[config.objective], config=settings)
+    loss = partial(OBJECTIVES[config.objective], config=config.masked_values)
     return run.train_and_write(
         model, loss, cells, held_out, config.model, vocabulary, args, out, metrics
     )
+
+
+def check_same_corpus(store: CellStore, names: Names, record: PreprocessingRecord) -> None:
+    """Refuse names or fitted numbers that are not those that the store was written with."""
+    about = store.manifest["about"]
+    for what, rule, digest in (
+        ("vocabulary", "build_vocabulary", names.vocabularies.digest),
+        ("record", "fit_preprocessing", record.digest),
+    ):
+        if about[f"{what}_digest"] != digest:
+            raise InputError(
+                f"{store.path} was written with the {what} {about[f'{what}_digest']}, but the "
+                f"given one is {digest} (of {rule}). Rerun prepare_cells, or give its own."
+            )
+
+
+def only_species(store: CellStore) -> str:
+    """scGPT's encoder has one table of genes."""
+    species = sorted(store.manifest["modalities"]["rna"]["vocabulary_digests"])
+    if len(species) > 1:
+        raise InputError(
+            f"{store.path} has genes of {listed(species)}, each with ids of its own; masked_values "
+            "learns one table of genes. Name orthologs, or make a corpus of each."
+        )
+    return species[0]
+
+
+def cells_to_learn(store: CellStore, config: Pretrain) -> tuple[np.ndarray, np.ndarray]:
+    """Positions to train on and for val_loss: the corpus's own val cells, or a share of train."""
+    train, val = (np.array(store.sets[name], dtype=np.int64) for name in ("train", "val"))
+    if len(val):
+        return train, val
+    drawn = split_cells(len(train), config.val_fraction, generator_of(config.training.seed, 5))
+    return train[drawn[0]], train[drawn[1]]
+
+
+def tokens_fitted(record: PreprocessingRecord, species: str) -> Fitted:
+    edges = np.array(record.bin_edges) if record.bin_edges else None
+    return Fitted(record.fit, record.gene_medians(species), edges)

@@ -11,7 +11,8 @@ from vcpipe.config.tokens import Masking
 from vcpipe.data.cell_keys import below, fraction, stream
 from vcpipe.data.draws import CHOSEN, RATIO, SHOWN, is_taken, rounded
 from vcpipe.data.sparse_rows import compiled
-from vcpipe.data.tokens.packing import Specials, Tokens, fill, padded
+from vcpipe.data.tokens.packing import ABSENT, Specials, Tokens, fill, padded
+from vcpipe.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ def mask_genes(
     Of the chosen tokens most are shown as <mask>, some as another gene (any of `gene_ids`), and
     these with the mask value in place of theirs; some keep their gene and their value.
     """
+    if special.mask_id == ABSENT:
+        raise InputError(
+            "The vocabulary has no token for hidden genes (special_tokens.mask); masked gene "
+            "prediction needs one. Add it to the vocabulary's file, or let the corpus make its own."
+        )
     chosen = _choose(tokens, [config.mask_ratio], special, seed, epoch)
     genes, values = tokens.genes.copy(), tokens.values.copy()
     _hide(

@@ -11,6 +11,8 @@ from vcpipe.config.vocabulary import SpecialTokens
 from vcpipe.data.sparse_rows import compiled
 from vcpipe.errors import InputError, listed
 
+ABSENT = -1
+
 
 @dataclass(frozen=True)
 class Specials:
@@ -27,12 +29,13 @@ class Specials:
 def specials(ids: Mapping[str, int], config: SpecialTokens) -> Specials:
     """Look the configured special tokens up in a vocabulary."""
     named = {"cls": config.cls, "pad": config.pad, "mask": config.mask}
-    missing = [each.token for each in named.values() if each.token not in ids]
+    # A given vocabulary may lack <mask>, as scGPT's does: then no gene can be hidden, only values.
+    missing = [each.token for each in (config.cls, config.pad) if each.token not in ids]
     if missing:
         raise InputError(
             f"The vocabulary lacks {listed(missing)}; expected every token of special_tokens."
         )
-    numbers = {f"{name}_id": ids[each.token] for name, each in named.items()}
+    numbers = {f"{name}_id": ids.get(each.token, ABSENT) for name, each in named.items()}
     values = {f"{name}_value": float(each.value) for name, each in named.items()}
     return Specials(**numbers, **values)
 
