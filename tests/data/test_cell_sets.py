@@ -11,9 +11,24 @@ from pydantic import ValidationError
 from tests.memory_source import MemorySource
 from vcpipe.config.fitting import CellSplit
 from vcpipe.config.splits import Split
-from vcpipe.data.cell_sets import LEFT_OUT, TEST, TRAIN, VAL, draw_cell_sets, sets_of_screen
+from vcpipe.data.cell_sets import (
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    VAL,
+    draw_cell_sets,
+    read_screen_sets,
+    sets_of_screen,
+)
 from vcpipe.data.screen import CONTROL
-from vcpipe.data.splits import draw_controls, draw_split, training_rows
+from vcpipe.data.splits import (
+    draw_controls,
+    draw_split,
+    split_digest,
+    training_rows,
+    write_controls,
+    write_split,
+)
 from vcpipe.errors import InputError
 
 
@@ -182,3 +197,19 @@ def test_held_out_contexts_keep_their_controls(screen):
     assert np.array_equal(sets == LEFT_OUT, is_scoring)
     assert np.array_equal(sets == TEST, (screen.batch == "b1") & ~is_scoring)
     assert (screen.condition[sets == TEST] == CONTROL).sum() > 0
+
+
+def test_screens_and_tables_come_in_equal_numbers(screen, tmp_path):
+    with pytest.raises(InputError, match="1 screens, 1 --split, 0 --controls"):
+        read_screen_sets([screen], [tmp_path / "split.tsv"], [])
+    sets, digests = read_screen_sets([screen], [], [])
+    assert (len(sets), digests) == (1, {})
+    split, _ = draw_split(screen, Split(method="simulation", train_gene_set_size=0.6))
+    controls = draw_controls(screen, 0)
+    write_split(tmp_path / "split.tsv", split)
+    write_controls(tmp_path / "controls.tsv", controls)
+    sets, digests = read_screen_sets(
+        [screen], [tmp_path / "split.tsv"], [tmp_path / "controls.tsv"]
+    )
+    assert np.array_equal(sets[0], sets_of_screen(screen, split, controls))
+    assert digests == {"tiny": split_digest(split, controls)}

@@ -44,9 +44,7 @@ def test_dropped_genes_lose_their_id(record):
 
 
 def test_another_vocabulary_is_refused_with_both_digests(record):
-    with pytest.raises(
-        InputError, match=r"has the digest v2, .* with the vocabulary v1"
-    ):
+    with pytest.raises(InputError, match=r"has the digest v2, .* with the vocabulary v1"):
         kept_ids(record, "rna", "human", np.array([1]), "v2")
 
 

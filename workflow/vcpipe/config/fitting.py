@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vcpipe.config.section import Section
+from vcpipe.config.vocabulary import Vocabulary
 
 
 class CellSplit(Section):
@@ -94,3 +95,12 @@ class Fit(Section):
         if self.hvg_only and self.hvg_selection is None:
             raise ValueError("hvg_only needs hvg_selection, the number of genes to keep")
         return self
+
+
+class Fitting(Section):
+    """All that fit_preprocessing reads."""
+
+    vocabulary: Vocabulary = Field(Vocabulary(), description="build_vocabulary")
+    cell_split: CellSplit = Field(CellSplit(), description="cells for train, val and test")
+    filters: Filters = Field(Filters(), description="which cells enter")
+    fit: Fit = Field(Fit(), description="what is learned from training cells")

@@ -5,6 +5,7 @@ whatever the order of files and of the cells in them.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,15 @@ from vcpipe.config.fitting import CellSplit
 from vcpipe.data.cell_keys import cell_keys, compiled, fraction, stream
 from vcpipe.data.screen import Screen
 from vcpipe.data.sources.source import CellSource
-from vcpipe.data.splits import SplitTable, controls_of_set, perturbed_rows, training_rows
+from vcpipe.data.splits import (
+    SplitTable,
+    controls_of_set,
+    perturbed_rows,
+    read_controls,
+    read_split,
+    split_digest,
+    training_rows,
+)
 from vcpipe.errors import InputError, listed
 
 TRAIN, VAL, TEST, LEFT_OUT = range(4)
@@ -55,6 +64,28 @@ def sets_of_screen(
         if split.context_key and len(rows):
             sets[controls_of_set(screen, split, controls, name, "model")] = number
     return sets
+
+
+def read_screen_sets(
+    screens: Sequence[Screen], splits: Sequence[Path], controls: Sequence[Path]
+) -> tuple[list[np.ndarray], dict[str, str]]:
+    """The sets of the cells of screens, and digests of the splits by screen.
+
+    One table of each kind per screen, or none at all.
+    """
+    if len(splits) != len(controls) or len(splits) not in (0, len(screens)):
+        raise InputError(
+            f"{len(screens)} screens, {len(splits)} --split, {len(controls)} --controls; expected "
+            "as many of each, or neither --split nor --controls."
+        )
+    if not splits:
+        return [sets_of_screen(screen, None, None) for screen in screens], {}
+    sets, digests = [], {}
+    for screen, *paths in zip(screens, splits, controls, strict=True):
+        tables = read_split(paths[0]), read_controls(paths[1])
+        sets.append(sets_of_screen(screen, *tables))
+        digests[screen.name] = split_digest(*tables)
+    return sets, digests
 
 
 def _random(sources: Sequence[CellSource], config: CellSplit) -> list[np.ndarray]:

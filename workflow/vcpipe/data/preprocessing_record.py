@@ -17,7 +17,7 @@ DIGITS = 10  # of fitted numbers: as many as any processor agrees on
 
 @dataclass(frozen=True)
 class PreprocessingRecord:
-    settings: dict  # fit and filters
+    settings: dict  # fit, filters, and how the sets of cells were drawn
     vocabulary_digest: str
     num_features: dict[str, int]  # by axis: size of the vocabulary
     kept: dict[str, str]  # by axis: a bit for each id of the vocabulary, in hexadecimal
