@@ -27,10 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
-    from vcpipe.data.fitting_files import write_fitted
-
     from vcpipe.data.corpus import open_corpus
     from vcpipe.data.fitted_corpus import fit_corpus, read_names
+    from vcpipe.data.fitting_files import write_fitted
     from vcpipe.files import writing
 
     names, split = read_names(args.vocabulary), args.config.cell_split

@@ -10,10 +10,13 @@ from pydantic import ValidationError
 
 from tests.memory_source import MemorySource
 from vcpipe.config.fitting import CellSplit
-from vcpipe.config.splits import Split
-from vcpipe.data.cell_sets import LEFT_OUT, TEST, TRAIN, VAL, draw_cell_sets, sets_of_screen
-from vcpipe.data.screen import CONTROL
-from vcpipe.data.splits import draw_controls, draw_split, training_rows
+from vcpipe.data.cell_sets import (
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    VAL,
+    draw_cell_sets,
+)
 from vcpipe.errors import InputError
 
 
@@ -158,27 +161,3 @@ def test_sets_that_are_given_stay_as_they_are(sources):
     sets = draw_cell_sets(sources, SPLITS[0], [None, ready])
     assert sets[1] is ready
     assert np.array_equal(sets[0], draw_cell_sets(sources[:1], SPLITS[0])[0])
-
-
-def test_the_split_of_perturbations_decides_for_screens(screen):
-    split, _ = draw_split(screen, Split(method="simulation", train_gene_set_size=0.6))
-    controls = draw_controls(screen, 0)
-    sets = sets_of_screen(screen, split, controls)
-    assert np.array_equal(np.flatnonzero(sets == TRAIN), training_rows(screen, split, controls))
-    for number, name in ((VAL, "val"), (TEST, "test")):
-        assert set(screen.condition[sets == number]) == set(split.conditions(name))
-    left_out = screen.cells[sets == LEFT_OUT]
-    assert set(left_out) == {cell for cell, use in controls.items() if use == "scoring"}
-    assert (sets_of_screen(screen, None, None) == TRAIN).all()
-
-
-def test_held_out_contexts_keep_their_controls(screen):
-    split, _ = draw_split(
-        screen, Split(method="held_out_context", context_key="batch", test_contexts=["b1"])
-    )
-    controls = draw_controls(screen, 0)
-    sets = sets_of_screen(screen, split, controls)
-    is_scoring = np.array([controls.get(cell) == "scoring" for cell in screen.cells])
-    assert np.array_equal(sets == LEFT_OUT, is_scoring)
-    assert np.array_equal(sets == TEST, (screen.batch == "b1") & ~is_scoring)
-    assert (screen.condition[sets == TEST] == CONTROL).sum() > 0

@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.prepared import prepare
 from vcpipe.config.eval import Prediction
 from vcpipe.config.finetune import Finetune
 from vcpipe.config.gears import Conversion
-from vcpipe.config.preprocess import Cells
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.splits import Split
 from vcpipe.data.gears import convert
 from vcpipe.data.pairing import Pairs, pair_controls
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import control_rows, draw_controls, draw_split, training_rows
-from vcpipe.data.store import open_store, write_store
-from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.errors import InputError
 from vcpipe.models.scgpt import SHARED
 from vcpipe.training.checkpoints import read_folder
@@ -33,7 +31,8 @@ ALONE = Process(0, 1, torch.device("cpu"))
 TRAINING = {"batch_size": 16, "max_epochs": 2}
 PRETRAIN = Pretrain(
     corpus="c",
-    masked_values={"mask_ratio": [0.4], "max_seq_len": 20, "input_style": "log1p"},
+    masked_values={"mask_ratio": [0.4]},
+    tokenizer={"strategy": "continuous_projection", "max_genes": 20, "truncation": "random"},
     model={"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 16, "dropout": 0.0},
     val_fraction=0.1,
     training=TRAINING,
@@ -66,15 +65,11 @@ def pairs(screen, controls, generator):
 @pytest.fixture
 def run_pretrain(screen, split, controls, tmp_path):
     def run(genes=None, name="base", config=PRETRAIN, rows=None):
-        vocabulary = build_vocabulary(
-            screen.genes if genes is None else genes, ["<pad>", "<cls>", "<eoc>"]
-        )
         if rows is None:
             rows = training_rows(screen, split, controls)
-        write_store(tmp_path / "store", [("tiny", screen, rows)], vocabulary, Cells(), {})
-        store = open_store(tmp_path / "store")
+        prepared = prepare(tmp_path / "corpus", screen, rows, genes)
         paths = (tmp_path / "state", tmp_path / name, tmp_path / f"{name}.csv")
-        pretrain(store, vocabulary, config, "code", ALONE, *paths)
+        pretrain(*prepared, config, "code", ALONE, *paths)
         return read_folder(tmp_path / name)
 
     return run
@@ -268,13 +263,14 @@ def test_a_vocabulary_of_other_genes_is_refused(run_pretrain, run_finetune):
         run_finetune(base)
 
 
-def test_a_store_of_another_vocabulary_is_refused(run_pretrain, screen, tmp_path):
-    run_pretrain()
-    other = build_vocabulary([*screen.genes, "NEW"], ["<pad>", "<cls>", "<eoc>"])
-    with pytest.raises(InputError, match="was written with vocabulary"):
+def test_a_store_of_another_vocabulary_is_refused(screen, tmp_path):
+    store, _, record = prepare(tmp_path / "one", screen)
+    _, names, _ = prepare(tmp_path / "other", screen, genes=[*screen.genes, "NEW"])
+    with pytest.raises(InputError, match="was written with the vocabulary"):
         pretrain(
-            open_store(tmp_path / "store"),
-            other,
+            store,
+            names,
+            record,
             PRETRAIN,
             "code",
             ALONE,

@@ -12,6 +12,7 @@ from scripts import (
     convert_to_gears,
     finetune_perturbation,
     fit_baseline,
+    fit_preprocessing,
     match_genes,
     pair_controls,
     predict_perturbations,
@@ -143,22 +144,30 @@ class Chain:
         self.step(
             build_vocabulary.main,
             corpus.vocabulary,
-            cells=self.cells,
-            out=folder / "vocab.json",
-            genes=folder / "genes.tsv",
+            screens=self.cells,
+            out=folder / "vocabulary",
+        )
+        screens = {**held_out, "screens": held_out["cells"], "vocabulary": folder / "vocabulary"}
+        del screens["cells"]
+        self.step(
+            fit_preprocessing.main,
+            corpus.fitting(),
+            **screens,
+            out=folder / "fitted",
         )
         self.step(
             prepare_cells.main,
-            corpus.cells,
-            **held_out,
-            vocabulary=folder / "vocab.json",
+            corpus.store,
+            **screens,
+            fitted=folder / "fitted",
             out=folder / "store",
         )
         self.step(
             pretrain.main,
             pipeline.pretrain["tiny_masked"],
             store=folder / "store",
-            vocabulary=folder / "vocab.json",
+            vocabulary=folder / "vocabulary",
+            fitted=folder / "fitted",
             out=folder / "pretrained",
             metrics=folder / "pretrain.csv",
             **training,
@@ -177,7 +186,7 @@ class Chain:
             match_genes.main,
             pipeline.finetune["tiny_model"].perturbation.gene_matching(),
             cells=self.cells,
-            vocabulary=folder / "vocab.json",
+            vocabulary=folder / "vocabulary/vocab.json",
             run="tiny_model",
             out=folder / "genes_tiny_model.tsv",
             summary=folder / "matches.tsv",

@@ -10,9 +10,7 @@ import numpy as np
 
 from vcpipe.config.fitting import CellSplit
 from vcpipe.data.cell_keys import cell_keys, compiled, fraction, stream
-from vcpipe.data.screen import Screen
 from vcpipe.data.sources.source import CellSource
-from vcpipe.data.splits import SplitTable, controls_of_set, perturbed_rows, training_rows
 from vcpipe.errors import InputError, listed
 
 TRAIN, VAL, TEST, LEFT_OUT = range(4)
@@ -35,26 +33,6 @@ def draw_cell_sets(
     drawn = [source for source, its in zip(sources, given, strict=True) if its is None]
     made = iter(_DRAWS[config.method](drawn, config) if drawn else [])
     return [next(made) if its is None else its for its in given]
-
-
-def sets_of_screen(
-    screen: Screen, split: SplitTable | None, controls: dict[str, str] | None
-) -> np.ndarray:
-    """The sets that a split of perturbations gives the cells of a screen; all TRAIN without one.
-
-    LEFT_OUT are the control cells that are kept for scoring, and conditions in no set.
-    """
-    if split is None:
-        return np.full(len(screen.cells), TRAIN, dtype=np.uint8)
-    sets = np.full(len(screen.cells), LEFT_OUT, dtype=np.uint8)
-    sets[training_rows(screen, split, controls)] = TRAIN
-    for number, name in ((VAL, "val"), (TEST, "test")):
-        rows = perturbed_rows(screen, split, name)
-        sets[rows] = number
-        # Held-out contexts have controls of their own; elsewhere those of train serve all.
-        if split.context_key and len(rows):
-            sets[controls_of_set(screen, split, controls, name, "model")] = number
-    return sets
 
 
 def _random(sources: Sequence[CellSource], config: CellSplit) -> list[np.ndarray]:

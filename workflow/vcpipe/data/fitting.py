@@ -54,8 +54,12 @@ def fit(
     vocabulary_digest: str,
     config: Fit,
     filters: Filters,
+    about: Mapping | None = None,
 ) -> Fitted:
-    """Fit on training cells only; `names` are the vocabularies', by axis, in the order of ids."""
+    """Fit on training cells only; `names` are the vocabularies', by axis, in the order of ids.
+
+    `about` is what else the record's settings shall say: how the cells' sets were drawn.
+    """
     sums = _add_up(cells, names, config, filters)
     refuse_no_cell(sums.num_by_reason, filters)
     drops, statistics, hvgs = {}, {}, {}
@@ -85,7 +89,11 @@ def fit(
                 drops[of]["hvg_only"] = is_feature & kept & ~is_variable
                 statistics[of]["kept"] = is_variable | ~is_feature
     record = PreprocessingRecord(
-        settings={"fit": config.model_dump(mode="json"), "filters": filters.model_dump()},
+        settings={
+            "fit": config.model_dump(mode="json"),
+            "filters": filters.model_dump(mode="json"),
+            **(about or {}),
+        },
         vocabulary_digest=vocabulary_digest,
         num_features={of: len(its) for of, its in statistics.items()},
         kept={of: as_bits(its["kept"].to_numpy(dtype=bool)) for of, its in statistics.items()},

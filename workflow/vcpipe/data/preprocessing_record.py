@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcpipe.config.fitting import Filters, Fit
+from vcpipe.config.fitting import CellSplit, Filters, Fit
 from vcpipe.data.training_cells import axis
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, read_json, write_json
@@ -17,7 +17,7 @@ DIGITS = 10  # of fitted numbers: as many as any processor agrees on
 
 @dataclass(frozen=True)
 class PreprocessingRecord:
-    settings: dict  # fit and filters
+    settings: dict  # fit, filters, and how the sets of cells were drawn
     vocabulary_digest: str
     num_features: dict[str, int]  # by axis: size of the vocabulary
     kept: dict[str, str]  # by axis: a bit for each id of the vocabulary, in hexadecimal
@@ -38,6 +38,10 @@ class PreprocessingRecord:
     @property
     def fit(self) -> Fit:
         return Fit.model_validate(self.settings["fit"])
+
+    @property
+    def cell_split(self) -> CellSplit:
+        return CellSplit.model_validate(self.settings["cell_split"])
 
     @property
     def filters(self) -> Filters:
