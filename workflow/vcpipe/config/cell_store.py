@@ -12,7 +12,12 @@ class CellStore(Section):
     compression: str = Field(
         "zstd", pattern="^(zstd|lz4)$", description="zstd is smaller, lz4 fast"
     )
-    level: int = Field(3, ge=1, le=9, description="of the compression")
+    level: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="of the compression; higher is slower, and not smaller for counts",
+    )
     group_by: list[str] = Field(
         [],
         description="labels of a second copy in which cells of a group lie together: "

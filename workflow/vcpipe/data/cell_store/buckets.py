@@ -81,7 +81,7 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Part:
-    """Cells of consecutive places, and the order in which they stand."""
+    """Cells of consecutive places, and the order in which they stand; valid until the next part."""
 
     about: np.ndarray  # records, in order
     names: pa.Array  # in order
@@ -202,7 +202,6 @@ class Buckets:
 
     def parts(self) -> Iterator[Part]:
         """All cells in order; a bucket is removed once it was read."""
-        self.ids, self.counts = [], []  # the buffer is not needed any more
         for number in range(self.stretches.num_buckets):
             path = self._path(number)
             if path.exists():
@@ -238,8 +237,9 @@ class Buckets:
             for m in range(self.num_modalities):
                 lengths = np.ascontiguousarray(kept["lengths"][:, m])
                 first = np.append(0, np.cumsum(lengths, dtype=np.int64))
-                ids = np.empty(first[-1], dtype=np.int32)
-                counts = np.empty(first[-1], dtype=np.uint32)
+                # The buffer of the first pass, whose pages are there.
+                self.used[m] = 0
+                ids, counts = self.room(m, int(first[-1]))
 
                 def decoded(number: int, m: int = m) -> tuple[np.ndarray, Cells]:
                     offset, size = pieces[number].blocks[m]

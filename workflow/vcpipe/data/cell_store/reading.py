@@ -31,6 +31,7 @@ from vcpipe.data.cell_store.layout import (
 from vcpipe.data.cell_store.measured import feature_ids
 from vcpipe.data.cell_store.verification import check_sizes, verify_files
 from vcpipe.data.rows import Rows
+from vcpipe.data.sources.source import MODALITIES
 from vcpipe.errors import InputError
 from vcpipe.files import digest, read_json
 
@@ -45,7 +46,7 @@ class CellStore:
 
     def __init__(self, path: Path, manifest: dict):
         self.path, self.manifest = path, manifest
-        self.modalities = list(manifest["modalities"])
+        self.modalities = [name for name in MODALITIES if name in manifest["modalities"]]
         self.block_size: int = manifest["block_size"]
         self.runs = [Run(**its) for its in manifest["runs"]]
         self.index = {
@@ -155,6 +156,8 @@ class CellStore:
     def rows(self, positions, modality: str = "rna") -> Rows:
         """Cells in the order of their positions; some blocks are kept for the next call."""
         positions = self._checked(positions)
+        if not len(positions):
+            return rows_of(_NOTHING)
         blocks, places = self.block_of(positions)
         order = np.argsort(blocks, kind="stable")
         numbers, starts = np.unique(blocks[order], return_index=True)
@@ -164,8 +167,6 @@ class CellStore:
             numbers.tolist(), np.split(places[order], starts[1:]), strict=True
         ):
             parts.append(copied([cells_of(self._kept_block(number, modality))], [chosen]))
-        if not parts:
-            return rows_of(_NOTHING)
         joined = parts[0]
         if len(parts) > 1:
             joined = copied(parts, [np.arange(len(part)) for part in parts])

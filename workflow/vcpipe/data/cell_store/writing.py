@@ -277,8 +277,8 @@ class _Scatter:
         (cell,) = source.names(np.array([row]))
         raise InputError(
             f"{source.path}: cell {cell!r} has more than {LARGEST_COUNT} counts of "
-            f"{MODALITIES[modality]} {name!r}; these are no counts of molecules. Remove the cell "
-            "or the feature."
+            f"{MODALITIES[modality]} {str(name)!r}; these are no counts of molecules. Remove the "
+            "cell or the feature."
         )
 
     def statistics(self) -> dict:
