@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,6 +103,34 @@ def test_permuted_genes_peaks_cells_and_files_give_the_same_bytes(tmp_path):
     assert {"vocab.json", "species/human.csv", "genes.tsv", "coverage.tsv"} <= set(one)
 
 
+def test_ids_do_not_depend_on_the_order_in_which_python_walks_a_set():
+    program = (
+        "import numpy as np, pandas as pd\n"
+        "from types import SimpleNamespace\n"
+        "from vcpipe.config.vocabulary import Vocabulary\n"
+        "from vcpipe.data.sources.source import Features\n"
+        "from vcpipe.data.vocabulary_building import build_vocabularies\n"
+        "def cells(names, path):\n"
+        "    features = {'rna': Features(np.array(sorted(names, key=hash)))}\n"
+        "    labels = pd.DataFrame({'batch': sorted(names, key=hash)})\n"
+        "    return SimpleNamespace(features=features, path=path, species='human', labels=labels)\n"
+        "old, new = {'YARS', 'MYC', 'SARS'}, {'YARS1', 'MYC', 'SARS1'}\n"
+        "print(build_vocabularies([cells(old, 'a'), cells(new, 'b')], Vocabulary()).digest)\n"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "workflow"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(digests) == 1
+
+
 def test_intersection_keeps_what_all_files_have():
     sources = [genes("ABC", "a"), genes("BCD", "b")]
     assert names(build(*sources).genes["human"]) == list("ABCD")
@@ -122,6 +153,15 @@ def test_a_gene_that_files_call_by_different_names_is_one_token():
         ids, _ = feature_ids(source, found, Vocabulary())["rna"]
         assert sorted(ids) == [4, 5]
     assert names(build(old, new, gene_aliases=False).genes["human"]) == ["MYC", "YARS", "YARS1"]
+
+
+def test_lists_of_the_same_letters_are_not_the_same_genes():
+    assert names(build(genes(["A", "B", "AB"]), genes(["AB"], "b")).genes["human"]) == [
+        *("A", "AB", "B"),
+    ]
+    assert names(build(genes(["A", "B"]), genes(["AB", "B"], "b")).genes["human"]) == [
+        *("A", "AB", "B"),
+    ]
 
 
 def test_two_names_in_one_file_stay_two_genes():
@@ -271,6 +311,12 @@ def test_files_without_a_common_peak_are_refused():
     with pytest.raises(InputError, match=r"no peak is in all 2 files .1, 2 peaks"):
         build(*files, join="intersection")
     assert len(names(build(*files).peaks)) == 3
+
+
+def test_peaks_of_several_species_are_refused():
+    mouse = NamedCells({"atac": Features(np.array(["chr1:1-2"]))}, "b.h5ad", species="mouse")
+    with pytest.raises(InputError, match="peaks of human, mouse"):
+        build(peaks(["chr1:1-2"]), mouse)
 
 
 def test_given_peaks_that_are_none_are_refused(tmp_path):
