@@ -155,15 +155,6 @@ def test_a_gene_that_files_call_by_different_names_is_one_token():
     assert names(build(old, new, gene_aliases=False).genes["human"]) == ["MYC", "YARS", "YARS1"]
 
 
-def test_lists_of_the_same_letters_are_not_the_same_genes():
-    assert names(build(genes(["A", "B", "AB"]), genes(["AB"], "b")).genes["human"]) == [
-        *("A", "AB", "B"),
-    ]
-    assert names(build(genes(["A", "B"]), genes(["AB", "B"], "b")).genes["human"]) == [
-        *("A", "AB", "B"),
-    ]
-
-
 def test_two_names_in_one_file_stay_two_genes():
     assert names(build(genes(["YARS", "YARS1"])).genes["human"]) == ["YARS", "YARS1"]
 
