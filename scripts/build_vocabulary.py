@@ -46,8 +46,9 @@ def main(argv: list[str] | None = None) -> None:
         if args.config.gene_embeddings:
             from vcpipe.training.gene_embeddings import write_gene_embeddings
 
-            files = args.config.gene_embeddings
-            print(write_gene_embeddings(partial / "embeddings", vocabularies, files).to_string())
+            files, aliases = args.config.gene_embeddings, args.config.gene_aliases
+            vectors = write_gene_embeddings(partial / "embeddings", vocabularies, files, aliases)
+            print(vectors.to_string(index=False))
     print(table.to_string(index=False))
     print(f"digest {vocabularies.digest} -> {args.out}")
 

@@ -108,10 +108,12 @@ def test_a_pickle_is_not_opened(tmp_path):
 def test_vectors_are_aligned_by_name_former_symbol_and_ensembl_id():
     vocabulary = build_vocabulary(["MYC", "YARS", "GATA1"], ["<cls>", "<pad>"])
     names = ["ENSG00000136997.5", "YARS1", "other"]
-    aligned, found = align_gene_embeddings(names, MATRIX, vocabulary, {})
+    aligned, found = align_gene_embeddings(names, MATRIX, vocabulary, {}, "human")
     assert found.tolist() == [False, False, False, True, True]
     assert np.array_equal(aligned[3:], MATRIX[:2])
     assert not aligned[~found].any()
+    renamed = align_gene_embeddings(["MYC", "YARS1"], MATRIX[:2], vocabulary, {}, "human", False)
+    assert renamed[1].tolist() == [False, False, False, True, False]
 
 
 def test_ids_that_only_the_vocabulary_knows_align_mouse_genes():
@@ -127,12 +129,12 @@ def test_ids_that_only_the_vocabulary_knows_align_mouse_genes():
 def test_vectors_of_another_species_are_refused():
     vocabulary = build_vocabulary(["MYC"], ["<cls>", "<pad>"])
     with pytest.raises(InputError, match="none of the 1 genes with a vector"):
-        align_gene_embeddings(["Sst"], MATRIX[:1], vocabulary, {})
+        align_gene_embeddings(["Sst"], MATRIX[:1], vocabulary, {}, "human")
 
 
 def test_aligned_vectors_belong_to_one_vocabulary(tmp_path):
     vocabulary = build_vocabulary(["MYC"], ["<cls>", "<pad>"])
-    aligned, found = align_gene_embeddings(["MYC"], MATRIX[:1], vocabulary, {})
+    aligned, found = align_gene_embeddings(["MYC"], MATRIX[:1], vocabulary, {}, "human")
     write_aligned(tmp_path / "human.safetensors", aligned, found, vocabulary.digest)
     read = read_aligned(tmp_path / "human.safetensors", vocabulary)
     assert np.array_equal(read[0], aligned)

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,6 +101,34 @@ def test_permuted_genes_peaks_cells_and_files_give_the_same_bytes(tmp_path):
     one, other = (files_of(tmp_path / str(number)) for number in range(2))
     assert one == other
     assert {"vocab.json", "species/human.csv", "genes.tsv", "coverage.tsv"} <= set(one)
+
+
+def test_ids_do_not_depend_on_the_order_in_which_python_walks_a_set():
+    program = (
+        "import numpy as np, pandas as pd\n"
+        "from types import SimpleNamespace\n"
+        "from vcpipe.config.vocabulary import Vocabulary\n"
+        "from vcpipe.data.sources.source import Features\n"
+        "from vcpipe.data.vocabulary_building import build_vocabularies\n"
+        "def cells(names, path):\n"
+        "    features = {'rna': Features(np.array(sorted(names, key=hash)))}\n"
+        "    labels = pd.DataFrame({'batch': sorted(names, key=hash)})\n"
+        "    return SimpleNamespace(features=features, path=path, species='human', labels=labels)\n"
+        "old, new = {'YARS', 'MYC', 'SARS'}, {'YARS1', 'MYC', 'SARS1'}\n"
+        "print(build_vocabularies([cells(old, 'a'), cells(new, 'b')], Vocabulary()).digest)\n"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "workflow"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(digests) == 1
 
 
 def test_intersection_keeps_what_all_files_have():
@@ -271,6 +302,12 @@ def test_files_without_a_common_peak_are_refused():
     with pytest.raises(InputError, match=r"no peak is in all 2 files .1, 2 peaks"):
         build(*files, join="intersection")
     assert len(names(build(*files).peaks)) == 3
+
+
+def test_peaks_of_several_species_are_refused():
+    mouse = NamedCells({"atac": Features(np.array(["chr1:1-2"]))}, "b.h5ad", species="mouse")
+    with pytest.raises(InputError, match="peaks of human, mouse"):
+        build(peaks(["chr1:1-2"]), mouse)
 
 
 def test_given_peaks_that_are_none_are_refused(tmp_path):

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcpipe.config.vocabulary import SpecialTokens
@@ -61,6 +61,7 @@ def test_reading_back_gives_the_same_vocabularies(tmp_path):
     }
 
 
+@settings(deadline=None, max_examples=25, derandomize=True)  # each example writes nine files
 @given(st.sets(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1), min_size=1))
 def test_any_name_is_read_back(tmp_path_factory, names):
     names = sorted(names - set(SPECIAL))

@@ -107,7 +107,10 @@ class Vocabulary(Section):
         "drop", description="genes that a given vocabulary lacks: leave out and report, or stop"
     )
     min_gene_match: float = Field(
-        0.5, gt=0, le=1, description="least share of a source's genes that the vocabulary holds"
+        0.5,
+        gt=0,
+        le=1,
+        description="least share of a source's genes, and of its peaks, that the vocabulary holds",
     )
 
     def files(self) -> dict[str, str]:

@@ -126,7 +126,8 @@ def align_gene_embeddings(
     matrix: np.ndarray,
     vocabulary: Vocabulary,
     gene_ids: Mapping[str, str],
-    species: str = "human",
+    species: str,
+    gene_aliases: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of tokens (float32 [V, D]) and which were found; the others are 0 and no vectors.
 
@@ -135,7 +136,8 @@ def align_gene_embeddings(
     rows = {name: row for row, name in enumerate(names)}
     tokens = vocabulary.names()
     ids = [gene_ids.get(token, "") for token in tokens]
-    found = match_genes(tokens, ids, rows, aliases_of(species, gene_ids))["token_id"].to_numpy()
+    aliases = aliases_of(species, gene_ids) if gene_aliases else None
+    found = match_genes(tokens, ids, rows, aliases)["token_id"].to_numpy()
     if not (found >= 0).any():
         raise InputError(
             f"none of the {len(rows)} genes with a vector ({listed(rows, 3)}) is one of the "

@@ -49,15 +49,16 @@ def read_torch_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def write_gene_embeddings(
-    folder: Path, vocabularies: Vocabularies, files: dict[str, str]
+    folder: Path, vocabularies: Vocabularies, files: dict[str, str], gene_aliases: bool = True
 ) -> pd.DataFrame:
     """Align each species' file, write <species>.safetensors, and count genes with a vector."""
     rows = []
     for species, path in sorted(files.items()):
         vocabulary = vocabularies.of("rna", species)
         names, matrix = read_gene_embeddings(Path(path))
-        ids = vocabularies.gene_ids[species]
-        aligned, found = align_gene_embeddings(names, matrix, vocabulary, ids, species)
+        aligned, found = align_gene_embeddings(
+            names, matrix, vocabulary, vocabularies.gene_ids[species], species, gene_aliases
+        )
         write_aligned(folder / f"{species}.safetensors", aligned, found, vocabulary.digest)
         genes = vocabulary.encode(vocabularies.features(vocabulary))
         row = {"species": species, "path": path, "width": matrix.shape[1], "genes": len(genes)}
