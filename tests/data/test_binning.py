@@ -115,6 +115,15 @@ def test_bins_of_floats_have_the_digits_of_scgpt_for_the_same_draws(counts_BG, d
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_edges_that_fall_on_a_value_are_rounded_as_numpy_rounds(generator, dtype):
+    """(n - 1) × k / 49 is whole, or nearly: then the last bit of an edge decides."""
+    for times in range(1, 60):
+        values = np.log1p(generator.gamma(1.0, 3.0, 49 * times + 1)).astype(dtype)
+        uniforms = generator.random(len(values))
+        assert np.array_equal(bin_values(values, 51, uniforms), scgpt_bins(values, 51, uniforms))
+
+
 @few
 @given(counts(), st.randoms(use_true_random=False))
 def test_bins_do_not_depend_on_the_order_of_cells_and_genes(counts_BG, random):

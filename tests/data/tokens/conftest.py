@@ -18,7 +18,7 @@ def rows() -> Rows:
     """20 cells of some 120 genes with ids from 3, most counts tied; the last cell is empty."""
     generator = np.random.default_rng(5)
     counts_BG = generator.poisson(generator.gamma(0.8, 2.0, NUM_GENES), (NUM_CELLS, NUM_GENES))
-    counts_BG[0, :3] = [70, 3000, 5000]
+    counts_BG[0, :5] = [70, 3000, 5000, 5000, 5000]
     counts_BG[-1] = 0
     lengths = (counts_BG > 0).sum(axis=1)
     return Rows(

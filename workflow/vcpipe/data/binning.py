@@ -37,7 +37,8 @@ def bin_values(values: np.ndarray, n_bins: int, uniforms: np.ndarray = MIDDLE) -
     `uniforms` are one number for all values, or one for each, at least 0 and below 1.
     """
     bins = np.empty(len(values), dtype=np.uint16)
-    _value_bins(np.ascontiguousarray(values), _levels(n_bins), uniforms, bins)
+    values = np.ascontiguousarray(values)
+    _value_bins(values, np.argsort(values), _levels(n_bins), uniforms, bins)
     return bins
 
 
@@ -238,11 +239,10 @@ def _edge_bins(
 
 
 @compiled
-def _value_bins(values, levels, uniforms, bins) -> None:
-    """One cell of floats: sorted as numbers are."""
+def _value_bins(values, order, levels, uniforms, bins) -> None:
+    """One cell of floats: `order` sorts them."""
     if len(values) == 0:
         return
-    order = np.argsort(values)
     codes, ends = np.empty(len(values), dtype=np.int32), np.empty(len(values), dtype=np.int64)
     distinct = np.empty(len(values), dtype=values.dtype)
     num = 0
