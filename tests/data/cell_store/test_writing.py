@@ -1,0 +1,122 @@
+"""What must hold of every store, tried on random small ones."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.data.cell_store.memory_source import (
+    MemorySource,
+    content,
+    names,
+    source_of,
+    stored,
+    to_store,
+    vocabularies_of,
+)
+
+# The same examples on every run, and no verdict on the speed of the machine.
+few = settings(max_examples=20, deadline=None, derandomize=True)
+EDGES = (1, 2, 255, 256, 65534, 65535, 65536, 2**31, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    sources: list[MemorySource]
+    sets: list[np.ndarray]
+    vocabularies: dict
+    settings: dict
+    expected: dict  # by modality: by dataset and name: counts by id
+
+
+@st.composite
+def corpora(draw) -> Corpus:
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    # Ids and gaps between them beyond 65,535 are only met among very many peaks.
+    sizes = {"rna": 60} | draw(st.sampled_from([{}, {"atac": 70_000}]))
+    vocabularies = vocabularies_of(**sizes)
+    sources, sets = [], []
+    expected: dict[str, dict] = {modality: {} for modality in sizes}
+    for number in range(draw(st.integers(1, 3))):
+        num_cells = draw(st.integers(1, 40))
+        kept = {
+            modality: np.sort(generator.choice(size, min(size, 30), replace=False))
+            for modality, size in sizes.items()
+        }
+        matrices = {}
+        for modality, ids in kept.items():
+            shape = (num_cells, len(ids))
+            matrices[modality] = generator.choice(EDGES, shape) * (generator.random(shape) < 0.3)
+        features = {
+            modality: np.append(names(modality, sizes[modality])[ids[:-2]], ["x", "y"])
+            for modality, ids in kept.items()
+        }
+        labels = {
+            "kind": generator.choice(["a", "b", None], num_cells),
+            "batch": generator.choice(["1", "2"], num_cells),
+        }
+        source = source_of(f"set{number}", matrices, labels, features=features)
+        order = {name: generator.permutation(len(ids)) for name, ids in kept.items()}
+        sources.append(source.reordered(np.arange(num_cells), order, draw(st.integers(1, 50))))
+        sets.append(generator.choice([0, 0, 1, 2, 255], num_cells).astype(np.uint8))
+        sets[-1][0] = 0
+        for modality, ids in kept.items():
+            for cell in np.flatnonzero(sets[-1] != 255):
+                row = matrices[modality][cell][:-2]
+                held = {int(ids[c]): int(row[c]) for c in np.flatnonzero(row)}
+                expected[modality][source.dataset, source.cells[cell]] = held
+    chosen = {
+        "block_size": draw(st.sampled_from([1, 3, 256])),
+        "compression": draw(st.sampled_from(["zstd", "lz4"])),
+        "group_by": draw(st.sampled_from([[], ["kind", "batch"]])),
+        "memory_mb": 1,
+        "seed": draw(st.integers(0, 2)),
+    }
+    return Corpus(sources, sets, vocabularies, chosen, expected)
+
+
+def write(folder: Path, corpus: Corpus, threads: int = 1):
+    pairs = zip(corpus.sources, corpus.sets, strict=True)
+    sources = [to_store(source, corpus.vocabularies, sets) for source, sets in pairs]
+    return stored(folder, sources, corpus.vocabularies, threads, **corpus.settings)
+
+
+@few
+@given(corpora())
+def test_counts_come_back_exactly(corpus):
+    with tempfile.TemporaryDirectory() as folder:
+        store = write(Path(folder) / "store", corpus)
+        for modality, expected in corpus.expected.items():
+            assert content(store, modality) == expected
+            blocks = [store.block(number, modality) for number in range(store.num_blocks)]
+            every = store.rows(np.arange(store.runs[-1].stop), modality)
+            for field in ("ids", "counts", "totals", "keys"):
+                joined = np.concatenate([getattr(block, field) for block in blocks])
+                assert np.array_equal(joined, getattr(every, field))
+        assert store.verify() > 0
+
+
+@few
+@given(corpora(), st.integers(0, 2**32 - 1))
+def test_the_order_of_the_input_changes_no_byte(corpus, seed):
+    generator = np.random.default_rng(seed)
+    sources, sets = [], []
+    for number in generator.permutation(len(corpus.sources)):
+        source = corpus.sources[number]
+        cells = generator.permutation(len(source))
+        columns = {
+            name: generator.permutation(its.shape[1]) for name, its in source.matrices.items()
+        }
+        sources.append(source.reordered(cells, columns, int(generator.integers(1, 50))))
+        sets.append(corpus.sets[number][cells])
+    other = Corpus(sources, sets, corpus.vocabularies, corpus.settings, corpus.expected)
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "one", corpus)
+        write(Path(folder) / "other", other, threads=4)
+        written = [path for path in (Path(folder) / "one").iterdir() if path.suffix != ".json"]
+        for path in written:
+            assert path.read_bytes() == (Path(folder) / "other" / path.name).read_bytes(), path
+        assert any(path.suffix == ".bin" for path in written)

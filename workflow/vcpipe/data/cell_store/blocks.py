@@ -1,0 +1,137 @@
+"""A block: some hundred cells that are compressed, read and checked together.
+
+Sixteen bytes of header, then one compressed piece. Nothing is rounded or cut: what does not fit
+into 16 bits stands in a list behind.
+"""
+
+# B cells of a block, N detected features of all of them
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from vcpipe.data.rows import Rows
+from vcpipe.data.sparse_rows import compiled
+
+NUM_HEADER_BYTES = 16  # uint32: B, N, and the lengths of the two lists behind
+FIXED = 8 + 8 + 4  # bytes per cell: key, total, number of detected features
+BESIDE = np.uint16(65535)  # in place of a number that stands in the list
+LARGEST_COUNT = 2**32 - 1
+CODECS = {"zstd": "zstd", "lz4": "lz4_raw"}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells that lie anywhere in long arrays: cell i has entries first[i]:first[i] + lengths[i]."""
+
+    first: np.ndarray  # int64
+    lengths: np.ndarray  # uint32
+    ids: np.ndarray  # int32, ascending within a cell
+    counts: np.ndarray  # uint32
+    totals: np.ndarray  # uint64
+    keys: np.ndarray  # uint64
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def cells_of(rows: Rows) -> Cells:
+    lengths = np.diff(rows.starts).astype(np.uint32)
+    return Cells(rows.starts[:-1], lengths, rows.ids, rows.counts, rows.totals, rows.keys)
+
+
+def encode(cells: Cells, chosen: np.ndarray, compression: str, level: int) -> bytes:
+    """One block of the chosen cells, in this order."""
+    lengths_B = cells.lengths[chosen]
+    N, B = int(lengths_B.sum(dtype=np.int64)), len(chosen)
+    # The list of deltas follows the planes and is at most as long; memory that is not written to
+    # costs nothing.
+    raw = np.empty(FIXED * B + 8 * N, dtype=np.uint8)
+    raw[: 8 * B].view(np.uint64)[:] = cells.keys[chosen]
+    raw[8 * B : 16 * B].view(np.uint64)[:] = cells.totals[chosen]
+    raw[16 * B : 20 * B].view(np.uint32)[:] = lengths_B
+    planes = raw[FIXED * B : FIXED * B + 4 * N].reshape(4, N)
+    large = raw[FIXED * B + 4 * N :].view(np.uint32)
+    large_counts = np.empty(N, dtype=np.uint32)
+    deltas, counts = _pack(
+        cells.first, cells.lengths, cells.ids, cells.counts, chosen, planes, large, large_counts
+    )
+    if counts:
+        both = np.concatenate([large[:deltas], large_counts[:counts]])
+        raw = np.concatenate([raw[: FIXED * B + 4 * N], both.view(np.uint8)])
+    size = FIXED * B + 4 * N + 4 * (deltas + counts)
+    header = np.array([B, N, deltas, counts], dtype="<u4").tobytes()
+    codec = pa.Codec(CODECS[compression], compression_level=level)
+    return header + codec.compress(raw[:size], asbytes=True)
+
+
+def decode(block: bytes, compression: str) -> Rows:
+    """The cells of a block; ValueError where it is none."""
+    B, N, deltas, counts = (
+        int(number) for number in np.frombuffer(block[:NUM_HEADER_BYTES], dtype="<u4")
+    )
+    size = FIXED * B + 4 * (N + deltas + counts)
+    packed = memoryview(block)[NUM_HEADER_BYTES:]
+    raw = np.frombuffer(pa.Codec(CODECS[compression]).decompress(packed, size), dtype=np.uint8)
+    keys, totals = raw[: 8 * B].view(np.uint64), raw[8 * B : 16 * B].view(np.uint64)
+    starts = np.zeros(B + 1, dtype=np.int64)
+    np.cumsum(raw[16 * B : 20 * B].view(np.uint32), out=starts[1:])
+    planes = raw[FIXED * B : FIXED * B + 4 * N].reshape(4, N)
+    large = raw[FIXED * B + 4 * N :].view(np.uint32)
+    ids, its_counts = np.empty(N, dtype=np.int32), np.empty(N, dtype=np.uint32)
+    fits = starts[-1] == N and _unpack(
+        starts, planes, large[:deltas], large[deltas:], ids, its_counts
+    )
+    if not fits:
+        raise ValueError("its lists of large numbers are not as long as they are used")
+    return Rows(starts, ids, its_counts, totals.copy(), keys.copy())
+
+
+@compiled
+def _pack(first, lengths, ids, counts, chosen, planes, large_deltas, large_counts):
+    """Low and high bytes of the gaps between ids, and of the counts; what is too large, apart."""
+    num_deltas = num_counts = place = 0
+    for cell in chosen:
+        before = -1
+        for entry in range(first[cell], first[cell] + lengths[cell]):
+            delta, count = np.uint32(ids[entry] - before - 1), counts[entry]
+            before = ids[entry]
+            if delta >= BESIDE:
+                large_deltas[num_deltas] = delta
+                num_deltas += 1
+                delta = np.uint32(BESIDE)
+            if count >= BESIDE:
+                large_counts[num_counts] = count
+                num_counts += 1
+                count = np.uint32(BESIDE)
+            planes[0, place] = delta & np.uint32(255)
+            planes[1, place] = delta >> np.uint32(8)
+            planes[2, place] = count & np.uint32(255)
+            planes[3, place] = count >> np.uint32(8)
+            place += 1
+    return num_deltas, num_counts
+
+
+@compiled
+def _unpack(starts, planes, large_deltas, large_counts, ids, counts) -> bool:
+    num_deltas = num_counts = 0
+    for cell in range(len(starts) - 1):
+        before = -1
+        for entry in range(starts[cell], starts[cell + 1]):
+            delta = np.int32(planes[0, entry]) | (np.int32(planes[1, entry]) << 8)
+            count = np.uint32(planes[2, entry]) | (np.uint32(planes[3, entry]) << np.uint32(8))
+            if delta == BESIDE:
+                if num_deltas == len(large_deltas):
+                    return False
+                delta = np.int32(large_deltas[num_deltas])
+                num_deltas += 1
+            if count == BESIDE:
+                if num_counts == len(large_counts):
+                    return False
+                count = large_counts[num_counts]
+                num_counts += 1
+            before += delta + 1
+            ids[entry] = before
+            counts[entry] = count
+    return num_deltas == len(large_deltas) and num_counts == len(large_counts)
