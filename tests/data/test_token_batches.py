@@ -1,66 +1,111 @@
 import numpy as np
 import pytest
 
-from vcpipe.config.preprocess import Cells
-from vcpipe.config.pretrain import MaskedValues
-from vcpipe.data.store import open_store, write_store
+from tests.prepared import prepare
+from vcpipe.config.pretrain import Pretrain
+from vcpipe.data.order import BatchDraw
 from vcpipe.data.token_batches import TokenBatches, split_cells
-from vcpipe.data.vocabulary import build_vocabulary
+from vcpipe.data.tokens.fitted import fitted_of
+from vcpipe.data.tokens.packing import specials
+
+HALF = {"mask_ratio": [0.5]}
+LOGS = {"strategy": "continuous_projection"}
 
 
 @pytest.fixture
 def make(screen, tmp_path):
-    vocabulary = build_vocabulary(screen.genes, ["<pad>", "<cls>", "<eoc>"])
-    rows = np.arange(len(screen.cells))
-    write_store(tmp_path / "store", [("tiny", screen, rows)], vocabulary, Cells(), {})
-    store = open_store(tmp_path / "store")
-
-    def batches(**settings) -> TokenBatches:
-        return TokenBatches(store, vocabulary, MaskedValues(**settings), rows)
+    def batches(genes=None, cells=None, **tokenizer) -> TokenBatches:
+        store, names, record = prepare(tmp_path / "corpus", screen, genes=genes)
+        ids = names.vocabularies.genes["human"].ids
+        config = Pretrain(corpus="c", masked_values=HALF, tokenizer={"max_genes": 64} | tokenizer)
+        return TokenBatches(
+            store,
+            specials(ids, names.vocabularies.special_tokens),
+            fitted_of(record, "human"),
+            config,
+            np.arange(len(store)) if cells is None else cells,
+        )
 
     return batches
 
 
-def test_a_cell_begins_with_cls_and_ends_in_padding(make, generator):
-    batches = make(max_seq_len=64)
-    batch = batches.batch(np.arange(8), generator)
-    assert (batch["genes"][:, 0] == batches.cls_id).all()
-    assert (batch["values"][:, 0] == 0).all()
-    assert (batch["genes"][~batch["real"]] == batches.pad_id).all()
-    assert not (batch["genes"][batch["real"]] == batches.pad_id).any()
+def whole(batch: dict) -> np.ndarray:
+    """The values before some were hidden."""
+    values = batch["values"].copy()
+    values[batch["chosen"]] = batch["target_values"]
+    return values
 
 
-def test_values_are_bins_or_logarithms_as_asked(make, generator, screen):
-    binned = make(max_seq_len=64).batch(np.arange(3), generator)
-    logs = make(max_seq_len=64, input_style="log1p").batch(np.arange(3), generator)
+def test_a_cell_begins_with_cls_and_ends_in_padding(make):
+    batches = make()
+    batch = batches.batch(np.arange(8), BatchDraw(0, 0))
+    assert (batch["genes"][:, 0] == batches.special.cls_id).all()
+    assert not batch["chosen"][:, 0].any()
+    assert (batch["genes"][~batch["real"]] == batches.special.pad_id).all()
+    assert not (batch["genes"][batch["real"]] == batches.special.pad_id).any()
+
+
+def test_values_are_bins_or_logarithms_as_asked(make, screen):
+    binned = make().batch(np.arange(3), BatchDraw(0, 0))
+    batches = make(**LOGS)
+    logs = batches.batch(np.arange(3), BatchDraw(0, 0))
     assert np.array_equal(binned["genes"], logs["genes"])
-    assert binned["values"].max() == 50
-    expected = screen.values(np.arange(1)).data
-    np.testing.assert_allclose(logs["values"][0, 1:][logs["real"][0, 1:]], expected, rtol=1e-6)
+    assert whole(binned).max() == 50
+    (name,) = batches.store.labels([0], ["cell"])["cell"].to_pylist()
+    row = screen.values(np.flatnonzero(screen.cells == name)).toarray()[0]
+    names = np.array(batches.store.feature_names("rna", "human"))
+    shown = dict(zip(names[logs["genes"][0]], whole(logs)[0], strict=True))
+    expected = dict(zip(screen.genes, row, strict=True))
+    for gene, value in shown.items():
+        if gene in expected:
+            assert value == pytest.approx(expected[gene], rel=1e-6)
+    assert {gene for gene, value in expected.items() if value} == set(shown) & set(expected)
 
 
-def test_long_cells_are_sampled_and_gene_and_value_stay_together(make, generator):
-    batches = make(max_seq_len=10)
-    batch = batches.batch(np.arange(20), generator)
-    assert batch["genes"].shape == (20, 10)
-    for cell in range(20):
-        genes, values = batches.detected(cell)
-        held = dict(zip(genes, values, strict=True))
-        real = batch["real"][cell, 1:]
-        tokens = batch["genes"][cell, 1:][real]
-        assert len(set(tokens)) == len(tokens)
-        assert [held[gene] for gene in tokens] == batch["values"][cell, 1:][real].tolist()
+def test_hidden_values_are_not_in_the_batch(make):
+    batch = make(**LOGS).batch(np.arange(8), BatchDraw(0, 0))
+    assert (batch["values"][batch["chosen"]] == -1).all()
+    assert len(batch["target_values"]) == batch["chosen"].sum() > 0
+    assert not batch["chosen"][~batch["real"]].any()
 
 
-def test_undetected_genes_fill_the_asked_share_with_zeros(make, generator):
-    batches = make(max_seq_len=11, include_zero_genes=0.5)
-    batch = batches.batch(np.arange(20), generator)
-    for cell in range(20):
-        detected = set(batches.detected(cell)[0])
-        tokens = batch["genes"][cell, 1:][batch["real"][cell, 1:]]
-        absent = [gene not in detected for gene in tokens]
-        assert sum(absent) == min(5, 30 - len(detected))
-        assert not batch["values"][cell, 1:][batch["real"][cell, 1:]][absent].any()
+def test_a_batch_does_not_depend_on_its_step_its_rank_or_the_cells_beside(make):
+    batches = make(max_genes=12, truncation="random")
+    together = batches.batch(np.arange(6), BatchDraw(3, 1, step=0, rank=0))
+    for cell in range(6):
+        alone = batches.batch(np.array([cell]), BatchDraw(3, 1, step=9, rank=4))
+        for key in ("genes", "values", "chosen"):
+            assert np.array_equal(alone[key][0], together[key][cell][: alone[key].shape[1]])
+    other = batches.batch(np.arange(6), BatchDraw(3, 2))
+    assert not np.array_equal(other["genes"], together["genes"])
+
+
+def test_a_cell_has_the_same_tokens_wherever_it_stands_in_the_file(make, screen, tmp_path, counts):
+    from vcpipe.config.gears import Conversion
+    from vcpipe.data.gears import convert
+    from vcpipe.data.screen import open_screen
+
+    generator = np.random.default_rng(5)
+    cells, genes = generator.permutation(counts.n_obs), generator.permutation(counts.n_vars)
+    counts[cells, genes].copy().write_h5ad(tmp_path / "permuted.h5ad")
+    convert(tmp_path / "permuted.h5ad", "tiny", Conversion(), tmp_path / "other.h5ad")
+    one = prepare(tmp_path / "one", screen)
+    other = prepare(tmp_path / "two", open_screen(tmp_path / "other.h5ad"))
+    assert one.names.vocabularies.digest == other.names.vocabularies.digest
+    assert one.record.digest == other.record.digest
+    for file in ("rna_0000.bin", "labels.arrow"):
+        first, second = ((its.store.path / file).read_bytes() for its in (one, other))
+        assert first == second
+
+
+def test_undetected_genes_fill_the_asked_share_and_only_measured_ones(make, screen):
+    extra = [f"OTHER{i}" for i in range(50)]
+    batches = make(genes=[*screen.genes, *extra], max_genes=64, include_zero_genes=0.9)
+    batch = batches.batch(np.arange(20), BatchDraw(0, 0))
+    names = np.array(batches.store.feature_names("rna", "human"))
+    shown = set(names[np.unique(batch["genes"][batch["real"]])]) - {"<cls>"}
+    assert shown == set(screen.genes)
+    assert (whole(batch)[batch["real"]] == 0).sum() > 20
 
 
 def test_validation_cells_are_never_trained_on(generator):
@@ -69,16 +114,3 @@ def test_validation_cells_are_never_trained_on(generator):
     assert sorted([*train, *val]) == list(range(100))
     assert len(split_cells(100, 0.001, generator)[1]) == 1
     assert len(split_cells(100, 0.0, generator)[1]) == 0
-
-
-def test_genes_that_a_screen_did_not_measure_are_never_zeros(screen, tmp_path, generator):
-    vocabulary = build_vocabulary(
-        [*screen.genes, *(f"OTHER{i}" for i in range(50))], ["<pad>", "<cls>", "<eoc>"]
-    )
-    rows = np.arange(20)
-    write_store(tmp_path / "store", [("tiny", screen, rows)], vocabulary, Cells(), {})
-    config = MaskedValues(max_seq_len=60, include_zero_genes=0.9)
-    batches = TokenBatches(open_store(tmp_path / "store"), vocabulary, config, rows)
-    batch = batches.batch(rows, generator)
-    shown = set(batch["genes"][batch["real"]]) - {batches.cls_id}
-    assert shown == set(vocabulary.encode(screen.genes))

@@ -12,7 +12,7 @@ from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.order import generator_of
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.token_batches import TokenBatches, split_cells
-from vcpipe.data.tokens.fitted import Fitted
+from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.data.tokens.packing import specials
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import MaskedValueModel
@@ -43,7 +43,7 @@ def pretrain(
     torch.manual_seed(config.training.seed)
     model = MaskedValueModel(config.model, len(vocabulary), special.pad_id)
     train_cells, val_cells = cells_to_learn(store, config)
-    make = partial(TokenBatches, store, special, tokens_fitted(record, species), config)
+    make = partial(TokenBatches, store, special, fitted_of(record, species), config)
     cells, held_out = make(train_cells), make(val_cells) if len(val_cells) else None
     about = store.manifest["about"]
     data = {
@@ -103,8 +103,3 @@ def cells_to_learn(store: CellStore, config: Pretrain) -> tuple[np.ndarray, np.n
         return train, val
     drawn = split_cells(len(train), config.val_fraction, generator_of(config.training.seed, 5))
     return train[drawn[0]], train[drawn[1]]
-
-
-def tokens_fitted(record: PreprocessingRecord, species: str) -> Fitted:
-    edges = np.array(record.bin_edges) if record.bin_edges else None
-    return Fitted(record.fit, record.gene_medians(species), edges)
