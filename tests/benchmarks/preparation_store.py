@@ -78,7 +78,7 @@ def preparation_store(folder: Path, num_cells: int = 20_000, repeats: int = 3) -
     ]
 
 
-def write(raw: Path, out: Path) -> dict:
+def write(raw: Path, out: Path, **settings) -> dict:
     shutil.rmtree(out, ignore_errors=True)
     before = time.process_time()
     opened = open_counts(raw, "simulated")
@@ -104,7 +104,7 @@ def write(raw: Path, out: Path) -> dict:
     write_store(
         out,
         [SourceToStore(Source(), {"rna": ids}, sets, Filters())],
-        CellStore(),
+        CellStore(**settings),
         {},
         vocabularies={"rna": {"human": StoreVocabulary(names, "simulated")}},
     )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tests.memory_source import MemorySource
 from vcpipe.config.fitting import Filters, Fit
-from vcpipe.data.cell_filters import REASONS, filter_cells
+from vcpipe.data.cell_filters import REASONS, filter_cells, row_sums
 from vcpipe.data.cell_sets import TEST, TRAIN, VAL
 from vcpipe.data.fitting import fit
 from vcpipe.data.training_cells import CellsToFit
@@ -114,11 +114,17 @@ def test_cells_of_val_and_test_change_nothing(parts, config, generator):
     assert fitted(parts, config).record != expected
 
 
+def reasons(part, filters):
+    counts = part.source.counts
+    sums = {name: row_sums(counts[name], ids) for name, ids in part.feature_ids.items()}
+    return filter_cells(sums, filters)
+
+
 def dense_training(parts, filters):
     """Counts of the training cells that pass, in the vocabulary's columns, and their totals."""
     rows, totals, peaks = [], [], []
     for part in parts:
-        reason = filter_cells(part.source.counts, part.feature_ids, filters)
+        reason = reasons(part, filters)
         kept = (part.sets == TRAIN) & (reason == 0)
         counts = part.source.counts["rna"].toarray()[kept]
         known = part.feature_ids["rna"] >= 0
@@ -184,7 +190,7 @@ def test_medians_and_edges_are_right_to_a_64th(seed, number, depth):
 def test_cells_are_left_out_by_the_first_reason(parts):
     counts, ids = parts[0].source.counts, parts[0].feature_ids
     filters = Filters(min_genes=32, min_counts=150, min_peaks=12)
-    found = [REASONS[number] for number in filter_cells(counts, ids, filters)]
+    found = [REASONS[number] for number in reasons(parts[0], filters)]
     known = counts["rna"][:, ids["rna"] >= 0].toarray()
     for row, reason in enumerate(found):
         expected = "kept"

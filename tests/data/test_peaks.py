@@ -179,6 +179,20 @@ def test_of_equal_overlaps_the_first_of_the_list_is_taken():
     assert place_peaks(peaks, vocabulary[::-1], "overlap").tolist() == [1, -1, -1]
 
 
+def test_chromosomes_are_in_natural_order():
+    chromosomes = ["chr1", "chr2", "chr10", "chrX", "chrY", "chrM"]
+    chromosomes += [
+        "chr1_GL000009v2_random",
+        "chr1_KI2_random",
+        "chr1_KI10_random",
+        "GL1.1",
+        "KI1.1",
+    ]
+    names = np.array([f"{chromosome}:1-2" for chromosome in chromosomes[::-1]])
+    assert parse_peaks(names).chromosomes == chromosomes
+    assert unify_peaks([names], "overlap")[0].tolist() == names[::-1].tolist()
+
+
 def test_chromosomes_with_and_without_chr_are_refused():
     with pytest.raises(InputError, match="on 1, 2 in one file and on chr1, chr3 in another"):
         unify_peaks([np.array(["chr1:1-2", "chr3:1-2"]), np.array(["1:1-2", "2:1-2"])], "overlap")

@@ -137,8 +137,8 @@ def test_a_column_of_var_can_name_the_genes(tmp_path, table):
     source, *_ = read(tmp_path / "a.h5ad", rna={"name_key": "feature_name"})
     assert source.features["rna"].names[0] == "A_1"
     assert source.features["rna"].ids[0] == "ENSG00000000000"
-    with pytest.raises(InputError, match=r"no var column 'nome'; .*symbol, feature_name.*name_key"):
-        read(tmp_path / "a.h5ad", rna={"name_key": "nome"})
+    with pytest.raises(InputError, match=r"no var column 'nom'; .*symbol, feature_name.*name_key"):
+        read(tmp_path / "a.h5ad", rna={"name_key": "nom"})
 
 
 def test_genes_and_peaks_of_one_file_of_10x_are_told_apart(tmp_path, table):

@@ -54,7 +54,7 @@ def assert_all_have_their_own(sources, rna: Table, atac: Table, wanted=None) -> 
 
 
 @pytest.mark.parametrize("order", ["same", "reversed", "shuffled"])
-@pytest.mark.parametrize("few_entries", [1, 50, 2**21])
+@pytest.mark.parametrize("few_entries", [20, 2**21])
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
 def test_cells_are_paired_by_name_whatever_their_order(
     tmp_path, monkeypatch, rna, atac, order, few_entries, layout

@@ -93,7 +93,7 @@ def write_tenx_h5(path: Path, tables: list[Table], version: int = 3) -> Path:
 
 def write_mtx(folder: Path, tables: list[Table], compressed: bool = True) -> Path:
     folder.mkdir()
-    counts = sp.hstack([table.counts for table in tables], format="coo").T
+    counts = sp.hstack([table.counts for table in tables]).T
     end = ".gz" if compressed else ""
     lines = [
         f"ENSG{number:011d}\t{name}\t{table.kind}"

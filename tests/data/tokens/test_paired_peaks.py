@@ -224,12 +224,12 @@ def test_a_cell_without_peaks_and_genes_is_cls_and_no_question(batch_of):
 def test_padding_is_told_from_what_is_real(batch_of):
     batch = batch_of()
     peaks, genes = padded_peaks(batch, 901, 25), padded_genes(batch, 300, 22, -2)
-    assert np.array_equal(peaks["peaks"][peaks["real_peaks"]], batch.peaks)
-    assert (peaks["peaks"][~peaks["real_peaks"]] == 901).all()
-    assert (peaks["peak_chromosomes"][~peaks["real_peaks"]] == 25).all()
-    assert np.array_equal(genes["targets"][genes["real_genes"]], batch.targets)
-    assert (genes["targets"][~genes["real_genes"]] == -2).all()
-    assert np.array_equal(genes["real_genes"].sum(axis=1), np.diff(batch.gene_starts))
+    assert np.array_equal(peaks["peaks"][peaks["real"]], batch.peaks)
+    assert (peaks["peaks"][~peaks["real"]] == 901).all()
+    assert (peaks["peak_chromosomes"][~peaks["real"]] == 25).all()
+    assert np.array_equal(genes["targets"][genes["real"]], batch.targets)
+    assert (genes["targets"][~genes["real"]] == -2).all()
+    assert np.array_equal(genes["real"].sum(axis=1), np.diff(batch.gene_starts))
     assert batch.labels["batch"].tolist() == DATASETS.tolist()
 
 

@@ -1,6 +1,7 @@
 """Cells with too little in them, by the vocabulary's features; the same wherever cells are read."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,23 +13,26 @@ from vcpipe.data.sparse_rows import compiled
 REASONS = ("kept", "min_genes", "min_counts", "min_peaks")
 
 
-def filter_cells(
-    counts: Mapping[str, sp.csr_matrix], feature_ids: Mapping[str, np.ndarray], filters: Filters
-) -> np.ndarray:
+@dataclass(frozen=True)
+class RowSums:
+    """What filters ask of each row of a chunk."""
+
+    num: np.ndarray  # detected features of the vocabulary
+    known: np.ndarray  # their counts
+    totals: np.ndarray  # counts of all features
+
+
+def filter_cells(sums: Mapping[str, RowSums], filters: Filters) -> np.ndarray:
     """For every cell of a chunk 0, or the number of the reason to leave it out.
 
-    `feature_ids` are the vocabulary's ids of the columns, -1 for features that it lacks: these do
-    not count. A source without genes (or peaks) is not asked for them. Columns of the same id are
-    one already, see merge_columns.
+    `sums` are by modality. A source without genes (or peaks) is not asked for them.
     """
-    reason = np.zeros(next(iter(counts.values())).shape[0], dtype=np.uint8)
-    if "atac" in counts:
-        num, _, _ = row_sums(counts["atac"], feature_ids["atac"])
-        reason[num < filters.min_peaks] = REASONS.index("min_peaks")
-    if "rna" in counts:
-        num, known, _ = row_sums(counts["rna"], feature_ids["rna"])
-        reason[known < filters.min_counts] = REASONS.index("min_counts")
-        reason[num < filters.min_genes] = REASONS.index("min_genes")
+    reason = np.zeros(len(next(iter(sums.values())).num), dtype=np.uint8)
+    if "atac" in sums:
+        reason[sums["atac"].num < filters.min_peaks] = REASONS.index("min_peaks")
+    if "rna" in sums:
+        reason[sums["rna"].known < filters.min_counts] = REASONS.index("min_counts")
+        reason[sums["rna"].num < filters.min_genes] = REASONS.index("min_genes")
     return reason
 
 
@@ -50,11 +54,11 @@ def merge_columns(counts: sp.csr_matrix, ids: np.ndarray) -> sp.csr_matrix:
     return counts
 
 
-def row_sums(counts: sp.csr_matrix, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row: detected features of the vocabulary, their counts, and the counts of all."""
+def row_sums(counts: sp.csr_matrix, ids: np.ndarray) -> RowSums:
+    """`ids` are the vocabulary's of the columns, each once (see merge_columns); -1 is unknown."""
     num, known, totals = (np.zeros(counts.shape[0], dtype=np.int64) for _ in range(3))
     _add(counts.indptr, counts.indices, counts.data, ids, num, known, totals)
-    return num, known, totals
+    return RowSums(num, known, totals)
 
 
 @compiled

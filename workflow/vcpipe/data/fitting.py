@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vcpipe.config.fitting import Filters, Fit
-from vcpipe.data.cell_filters import REASONS, row_sums
+from vcpipe.data.cell_filters import REASONS
 from vcpipe.data.feature_sums import (
     FeatureSums,
     add_features,
@@ -130,11 +130,10 @@ def _add_up(
             add_features(sums.features[of], counts, ids, kept)
             if of in sums.genes:
                 genes = sums.genes[of]
-                place = places(genes.place_of, ids)
-                _, _, totals = row_sums(counts, place)
+                place, totals = places(genes.place_of, ids), chunk.totals[modality]
                 add_values(genes.histograms, counts, totals, place, kept, _is_share(config))
                 if genes.variable:
-                    genes.variable.add(chunk, totals, place)
+                    genes.variable.add(chunk, place)
     return sums
 
 

@@ -5,6 +5,7 @@ not overlap.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,19 +96,25 @@ def natural(chromosome: str) -> tuple:
     if bare.upper() in AFTER_NUMBERS:
         return 1, AFTER_NUMBERS[bare.upper()], [], chromosome
     parts = re.split(r"(\d+)", bare)
-    return 2, 0, [(part.isdecimal(), part.zfill(20)) for part in parts], chromosome
+    return (
+        2,
+        0,
+        [(True, int(part)) if part.isdecimal() else (False, part) for part in parts],
+        chromosome,
+    )
 
 
 def unify_peaks(
-    files: list[np.ndarray], how: str, join: str = "union"
+    files: list[np.ndarray], how: str, join: str = "union", paths: Sequence[str] = ()
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Common peaks of some files, and of each file's peaks the place among them (-1: left out).
 
     `how` is exact (same chromosome, start and end) or overlap (what overlaps is merged into one),
-    `join` is union or intersection (those with a peak of every file). The order of files does not
-    matter.
+    `join` is union or intersection (those with a peak of every file); `paths` are for messages.
+    The order of files does not matter.
     """
-    parsed = [parse_peaks(names, f"file {n}") for n, names in enumerate(files, start=1)]
+    paths = paths or [f"file {number}" for number in range(1, len(files) + 1)]
+    parsed = [parse_peaks(names, path) for names, path in zip(files, paths, strict=True)]
     refuse_other_names(parsed)
     joined = _joined(parsed)
     order = np.lexsort((joined.ends, joined.starts, joined.chromosome))
@@ -148,12 +155,14 @@ def _separate(chromosome, starts, ends):
     return begins
 
 
-def place_peaks(names: np.ndarray, vocabulary: np.ndarray, how: str) -> np.ndarray:
+def place_peaks(
+    names: np.ndarray, vocabulary: np.ndarray, how: str, path: str = "peaks"
+) -> np.ndarray:
     """Of each peak its place in a given list of peaks, or -1.
 
     By overlap it is the one with the longest overlap, of several such the first in the list.
     """
-    peaks, given = parse_peaks(names), parse_peaks(vocabulary, "the vocabulary of peaks")
+    peaks, given = parse_peaks(names, path), parse_peaks(vocabulary, "the vocabulary of peaks")
     refuse_other_names([peaks, given])
     number = {name: place for place, name in enumerate(given.chromosomes)}
     known = np.array([number.get(name, -1) for name in peaks.chromosomes], dtype=np.int64)
@@ -206,7 +215,7 @@ def _longest_overlap(chromosome, starts, ends, limits, given_starts, given_ends,
 
 def refuse_other_names(files: list[Peaks]) -> None:
     """Refuse chr1 in one file and 1 in another: nothing would be shared, without a word."""
-    every = [set(peaks.chromosomes) for peaks in files]
+    every = dict.fromkeys(frozenset(peaks.chromosomes) for peaks in files)
     for one in every:
         for other in every:
             if one and other and not one & other and {f"chr{name}" for name in one} & other:

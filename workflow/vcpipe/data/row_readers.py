@@ -1,10 +1,17 @@
 """Rows of a matrix on disk, whatever its layout: one slice, or any rows that ascend."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
 import h5py
 import numpy as np
 import scipy.sparse as sp
 
 from vcpipe.data.csr_file import CsrFile, computable, read_csc
+from vcpipe.errors import InputError
 
 # Stored values between two wanted rows that are rather read than skipped: a block of most files.
 GAP = 2**16
@@ -52,7 +59,56 @@ class MemoryRows:
         return self.matrix[rows]
 
 
-Rows = CsrFile | DenseFile | MemoryRows
+class CopiedRows:
+    """Rows of another reader in two plain files, where each row is one cheap read."""
+
+    def __init__(self, reader: CsrFile | DenseFile, files: tuple[BinaryIO, BinaryIO], most: int):
+        self.shape, self.files, self.dtype = reader.shape, files, np.dtype(np.float32)
+        sizes = [np.zeros(1, dtype=np.int64)]
+        for first, last in spans(reader.starts[1:], most):
+            block = reader[first:last]
+            self.dtype = block.dtype
+            sizes.append(np.diff(block.indptr))
+            for file, values in zip(files, (block.data, block.indices), strict=True):
+                _write(file, values if values is block.data else values.astype(np.int32))
+        self.starts = np.cumsum(np.concatenate(sizes), dtype=np.int64)
+
+    def __getitem__(self, rows: np.ndarray) -> sp.csr_matrix:
+        first, last = self.starts[rows], self.starts[rows + 1]
+        ends = np.append(0, np.cumsum(last - first))
+        arrays = np.empty(ends[-1], self.dtype), np.empty(ends[-1], np.int32)
+        for file, array in zip(self.files, arrays, strict=True):
+            size = array.itemsize
+            for start, place, stop in zip(first, ends[:-1], ends[1:], strict=True):
+                if stop > place:
+                    os.preadv(file.fileno(), [array[place:stop]], start * size)
+        return sp.csr_matrix((*arrays, ends), (len(rows), self.shape[1]))
+
+
+@contextmanager
+def copied_rows(reader: CsrFile | DenseFile, most: int) -> Iterator[CopiedRows]:
+    """Copy rows to temporary files, `most` values at a time."""
+    with (
+        tempfile.TemporaryFile(buffering=0) as data,
+        tempfile.TemporaryFile(buffering=0) as indices,
+    ):
+        yield CopiedRows(reader, (data, indices), most)
+
+
+def _write(file: BinaryIO, values: np.ndarray) -> None:
+    rest = memoryview(values).cast("B") if len(values) else b""
+    try:
+        while len(rest):
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise InputError(
+            "Cells of two files are in different orders, and a copy of one of them does not fit "
+            f"into {tempfile.gettempdir()} ({error}). Make room, set TMPDIR to a larger disk, or "
+            "write both files in one order."
+        ) from error
+
+
+Rows = CsrFile | DenseFile | MemoryRows | CopiedRows
 
 
 def row_reader(element: h5py.Group | h5py.Dataset) -> Rows:
@@ -71,6 +127,8 @@ def take(reader: Rows, rows: np.ndarray, most: int) -> sp.csr_matrix:
     """
     if not len(rows):
         return sp.csr_matrix((0, reader.shape[1]), dtype=np.float32)
+    if isinstance(reader, CopiedRows):
+        return reader[rows]
     parts, starts = [], reader.starts
     gaps = starts[rows[1:]] - starts[rows[:-1] + 1]
     for near in np.split(rows, np.flatnonzero(gaps > GAP) + 1):

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from vcpipe.config.fitting import Filters
-from vcpipe.data.cell_filters import REASONS, filter_cells, merge_columns
+from vcpipe.data.cell_filters import REASONS, filter_cells, merge_columns, row_sums
 from vcpipe.data.cell_sets import TRAIN
 from vcpipe.data.sources.source import CellSource
 from vcpipe.errors import InputError
@@ -39,6 +39,7 @@ class TrainingChunk:
     feature_ids: Mapping[str, np.ndarray]
     rows: np.ndarray
     counts: Mapping[str, sp.csr_matrix]
+    totals: Mapping[str, np.ndarray]  # counts of each row, unknown features included
     reason: np.ndarray  # of each row, as filter_cells gives it: only those with 0 are fitted on
 
 
@@ -55,8 +56,10 @@ def training_chunks(
                 name: merge_columns(chunk.counts[name], ids)
                 for name, ids in one.feature_ids.items()
             }
-            reason = filter_cells(counts, one.feature_ids, filters)
-            yield TrainingChunk(number, one.feature_ids, chunk.rows, counts, reason)
+            sums = {name: row_sums(counts[name], ids) for name, ids in one.feature_ids.items()}
+            totals = {name: its.totals for name, its in sums.items()}
+            reason = filter_cells(sums, filters)
+            yield TrainingChunk(number, one.feature_ids, chunk.rows, counts, totals, reason)
 
 
 def refuse_no_cell(num_by_reason: np.ndarray, filters: Filters) -> None:

@@ -42,10 +42,10 @@ class VariableGenes:
     group_of: list[np.ndarray]  # by source: the group of every cell, -1 outside train
     sums: VarianceSums
 
-    def add(self, chunk: TrainingChunk, totals: np.ndarray, place: np.ndarray) -> None:
+    def add(self, chunk: TrainingChunk, place: np.ndarray) -> None:
         """`place` is where the sums of each column's gene are, or -1."""
         group = group_of_rows(self.group_of, chunk)
-        add_to_variances(self.sums, chunk.counts["rna"], totals, place, group)
+        add_to_variances(self.sums, chunk.counts["rna"], chunk.totals["rna"], place, group)
 
 
 def group_of_rows(group_of: Sequence[np.ndarray], chunk: TrainingChunk) -> np.ndarray:

@@ -115,23 +115,31 @@ def _pack(first, lengths, ids, counts, chosen, planes, large_deltas, large_count
 
 @compiled
 def _unpack(starts, planes, large_deltas, large_counts, ids, counts) -> bool:
-    num_deltas = num_counts = 0
+    """Two plain loops, several entries at a time; numbers of the lists, which are rare, after."""
+    low, high = planes[0], planes[1]
+    for entry in range(len(ids)):
+        ids[entry] = np.int32(low[entry]) | (np.int32(high[entry]) << 8)
+    low, high = planes[2], planes[3]
+    for entry in range(len(counts)):
+        counts[entry] = np.uint32(low[entry]) | (np.uint32(high[entry]) << np.uint32(8))
+    fits = _replace(ids, large_deltas) and _replace(counts, large_counts)
     for cell in range(len(starts) - 1):
-        before = -1
+        before = np.int32(-1)
         for entry in range(starts[cell], starts[cell + 1]):
-            delta = np.int32(planes[0, entry]) | (np.int32(planes[1, entry]) << 8)
-            count = np.uint32(planes[2, entry]) | (np.uint32(planes[3, entry]) << np.uint32(8))
-            if delta == BESIDE:
-                if num_deltas == len(large_deltas):
-                    return False
-                delta = np.int32(large_deltas[num_deltas])
-                num_deltas += 1
-            if count == BESIDE:
-                if num_counts == len(large_counts):
-                    return False
-                count = large_counts[num_counts]
-                num_counts += 1
-            before += delta + 1
+            before += ids[entry] + np.int32(1)
             ids[entry] = before
-            counts[entry] = count
-    return num_deltas == len(large_deltas) and num_counts == len(large_counts)
+    return fits
+
+
+@compiled
+def _replace(numbers, large) -> bool:
+    if len(large) == 0:
+        return True
+    taken = 0
+    for entry in range(len(numbers)):
+        if numbers[entry] == BESIDE:
+            if taken == len(large):
+                return False
+            numbers[entry] = large[taken]
+            taken += 1
+    return taken == len(large)

@@ -25,26 +25,16 @@ def open_atlas(name: str, atlas: Atlas, fetched: Path | None = None) -> list[Fil
 
     `fetched` is the h5ad that a census or an artifact was written to.
     """
-    parts = {"rna": atlas.rna, "atac": atlas.atac}
-    if fetched is not None:
-        parts = {"rna": Matrix(paths=[str(fetched)])}
-    matrices = {
-        modality: [
-            open_matrix(path, _wanted(name, modality, part, atlas))
-            for path in find_paths(part.paths, f"atlases.{name}.{modality}.paths")
-        ]
-        for modality, part in parts.items()
-        if part is not None
-    }
+    matrices = _open_files(name, atlas, fetched)
     first = next(iter(matrices))
-    prefixes = [""] * len(matrices[first])
     # With prefixes a name belongs to its file, the first of RNA to the first of ATAC.
+    prefixes = [""] * len(matrices[first])
     if atlas.repeated_cells == "prefix":
         _refuse_other_numbers(name, matrices)
         prefixes = prefixes_of([matrix.path for matrix in matrices[first]])
     keys = {
         modality: [
-            keys_of(matrix.cells, str(number) if atlas.repeated_cells == "prefix" else "")
+            keys_of(matrix.cells, prefixes[number] if atlas.repeated_cells == "prefix" else "")
             for number, matrix in enumerate(some)
         ]
         for modality, some in matrices.items()
@@ -78,6 +68,22 @@ def open_atlas(name: str, atlas: Atlas, fetched: Path | None = None) -> list[Fil
         )
         sources.append(replace(source, data_digest=_digest(source, keys[first][number])))
     return sources
+
+
+def _open_files(name: str, atlas: Atlas, fetched: Path | None) -> dict[str, list[CellMatrix]]:
+    parts = {"rna": atlas.rna, "atac": atlas.atac}
+    if fetched is not None:
+        parts = {"rna": Matrix(paths=[str(fetched)])}
+    matrices = {
+        modality: [
+            open_matrix(path, _wanted(name, modality, part, atlas))
+            for path in find_paths(part.paths, f"atlases.{name}.{modality}.paths")
+        ]
+        for modality, part in parts.items()
+        if part is not None
+    }
+    assert matrices, "a census or an artifact must have been fetched"
+    return matrices
 
 
 def _wanted(name: str, modality: str, part: Matrix, atlas: Atlas) -> Wanted:

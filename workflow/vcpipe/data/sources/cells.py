@@ -158,7 +158,10 @@ def _read_column(element: h5py.Group | h5py.Dataset) -> pd.Categorical:
     if isinstance(element, h5py.Group) and "codes" in element:
         categories = _read_values(element["categories"], slice(None))
         if len(pd.unique(categories)) < len(categories):
-            raise InputError(f"{element.file.filename}: {element.name[1:]} repeats a category.")
+            raise InputError(
+                f"{element.file.filename}: {element.name[1:]} repeats a category; "
+                "write the file again."
+            )
         return pd.Categorical.from_codes(element["codes"][:], pd.Index(categories, dtype=object))
     codes, categories = [], {}
     for part in _parts(element):

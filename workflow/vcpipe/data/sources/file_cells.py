@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vcpipe.data.checked_counts import ENTRIES_PER_CHUNK
-from vcpipe.data.row_readers import spans
+from vcpipe.data.row_readers import MemoryRows, Rows, copied_rows, spans
 from vcpipe.data.sources.cells import names_of
 from vcpipe.data.sources.matrix import CellMatrix
 from vcpipe.data.sources.pairing import Overlap
@@ -53,10 +53,7 @@ class FileCells:
     def chunks(self, wanted: np.ndarray | None = None) -> Iterator[Chunk]:
         """Cells in row order, so many as have some two million counts; `wanted` is a mask."""
         with ExitStack() as stack:
-            readers = {
-                modality: stack.enter_context(matrix.open())
-                for modality, matrix in self.matrices.items()
-            }
+            readers = {modality: self._reader(modality, stack) for modality in self.matrices}
             for start in range(0, len(self), ROWS_PLANNED):
                 rows = np.arange(start, min(start + ROWS_PLANNED, len(self)))
                 if wanted is not None:
@@ -72,6 +69,15 @@ class FileCells:
                         for key, reader in readers.items()
                     }
                     yield Chunk(rows[first:last], counts)
+
+    def _reader(self, modality: str, stack: ExitStack) -> Rows:
+        reader, rows = stack.enter_context(self.matrices[modality].open()), self.rows[modality]
+        in_order = rows is None or bool((np.diff(rows) > 0).all())
+        small = reader.starts[-1] <= ENTRIES_PER_CHUNK
+        if in_order or small or isinstance(reader, MemoryRows):
+            return reader
+        # Each chunk would read all of a compressed file for its few rows here and there.
+        return stack.enter_context(copied_rows(reader, ENTRIES_PER_CHUNK))
 
     def _rows_on_disk(self, modality: str, rows: np.ndarray) -> np.ndarray:
         its = self.rows[modality]

@@ -61,16 +61,15 @@ def balanced_genes(
     )
     starts = starts_of(np.add(*numbers))
     # The loop writes a gene before it knows whether it is asked for: one place more.
-    genes, targets = np.empty(starts[-1] + 1, np.int32), np.empty(starts[-1] + 1, values.dtype)
-    marks = np.zeros(num_genes, np.uint8)
+    genes, targets = np.empty(starts[-1] + 1, np.int32), np.empty(starts[-1], values.dtype)
     assert len(values) == len(rna.ids)
     assert max(rna.ids.max(initial=0), measured.ids.max(initial=0)) < num_genes
     complete = _ask_some(
         *(rna.starts, rna.ids, values, rna.keys, measured.dataset_B, measured.starts, measured.ids),
-        *(*numbers, draw.seed, draw.epoch, marks, starts, genes, targets),
+        *(*numbers, draw.seed, draw.epoch, num_genes, starts, genes, targets),
     )
     assert complete, "a detected gene is not among the genes that its dataset measured"
-    return starts, genes[:-1], targets[:-1]
+    return starts, genes[:-1], targets
 
 
 def all_genes(
@@ -113,15 +112,17 @@ def mark_some(marks, ids, num_free, wanted, state) -> int:
     left = min(wanted, num_free - wanted)
     place = 0
     while left > 0:
-        at = ids[below(state, place, len(ids))]
+        at = np.uint64(ids[np.uint64(below(state, place, len(ids)))])
         place += 1
-        if marks[at] == 0:
-            marks[at] = 1
-            left -= 1
+        # No branch, because none could be foreseen.
+        is_free = marks[at] == 0
+        marks[at] |= np.uint8(is_free)
+        left -= is_free
     return 0 if 2 * wanted <= num_free else 1
 
 
-DETECTED = 2  # a mark beside 0 and 1
+# Marks beside 0 and 1, of genes that are not drawn because they are detected or not measured.
+NOT_DRAWN = 2
 
 
 @compiled
@@ -137,42 +138,50 @@ def _ask_some(
     undetected,
     seed,
     epoch,
-    marks,
+    num_genes,
     out_starts,
     out_genes,
     out_values,
 ) -> bool:
     """Take so many detected and undetected genes; False where a list lacks a detected gene."""
-    value_of = np.zeros(len(marks), out_values.dtype)
+    present = -1
+    marks, is_unmeasured = np.empty(num_genes, np.uint8), np.empty(num_genes, np.uint8)
+    value_of = np.zeros(num_genes, out_values.dtype)
+    of_detected = np.zeros(num_genes, np.uint8)
     for cell in range(len(keys)):
+        measured = listed_genes[list_starts[datasets[cell]] : list_starts[datasets[cell] + 1]]
+        if datasets[cell] != present:
+            present = datasets[cell]
+            is_unmeasured[:] = 1
+            for gene in measured:
+                is_unmeasured[gene] = 0
         genes = ids[starts[cell] : starts[cell + 1]]
         state = stream(seed, epoch, ASKED_DETECTED, keys[cell])
-        rest = mark_some(marks, genes, len(genes), detected[cell], state)
-        measured = listed_genes[list_starts[datasets[cell]] : list_starts[datasets[cell] + 1]]
+        rest_of_detected = mark_some(of_detected, genes, len(genes), detected[cell], state)
         num_free = len(measured) - len(genes)
-        other_rest = 1 if 2 * undetected[cell] > num_free else 0
+        # The mark of undetected genes that are not asked for, as mark_some will return it.
+        rest = np.uint8(2 * undetected[cell] > num_free)
+        for gene in range(num_genes):
+            marks[gene] = is_unmeasured[gene] * (NOT_DRAWN | rest)
         for at in range(len(genes)):
-            gene = genes[at]
-            # Whether it is asked for is now said as it will be of undetected genes.
-            marks[gene] = DETECTED | marks[gene] ^ rest ^ other_rest
+            gene = np.uint64(genes[at])
+            if is_unmeasured[gene]:
+                return False
+            is_asked = of_detected[gene] ^ rest_of_detected
+            marks[gene] = NOT_DRAWN | is_asked ^ rest
             value_of[gene] = values[starts[cell] + at]
         state = stream(seed, epoch, ASKED_UNDETECTED, keys[cell])
         mark_some(marks, measured, num_free, undetected[cell], state)
-        place, end = np.uint64(out_starts[cell]), np.uint64(out_starts[cell + 1])
-        num_found = 0
-        # Without branches, because none could be foreseen: a gene that is not asked for is written
-        # over by the next.
-        for at in range(len(measured)):
-            gene = np.uint64(measured[at])
+        # Without a branch, too: a gene that is not asked for is written over by the next.
+        place = np.uint64(out_starts[cell])
+        for gene in range(num_genes):
             out_genes[place] = gene
-            out_values[place] = value_of[gene]
-            place = min(place + np.uint64((marks[gene] ^ other_rest) & 1), end)
-            num_found += marks[gene] >> 1
-        marks[:] = 0
+            place += np.uint64((marks[gene] ^ rest) & 1)
+        for at in range(out_starts[cell], out_starts[cell + 1]):
+            out_values[at] = value_of[np.uint64(out_genes[at])]
         for gene in genes:
-            value_of[gene] = 0
-        if num_found < len(genes):
-            return False
+            value_of[np.uint64(gene)] = 0
+            of_detected[np.uint64(gene)] = 0
     return True
 
 

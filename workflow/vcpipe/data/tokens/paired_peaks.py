@@ -16,7 +16,7 @@ from vcpipe.data.draws import Draw
 from vcpipe.data.rows import Rows
 from vcpipe.data.sparse_rows import compiled
 from vcpipe.data.tokens.asked_genes import all_genes, balanced_genes, mark_some
-from vcpipe.data.tokens.packing import fill, starts_of
+from vcpipe.data.tokens.packing import starts_of
 from vcpipe.data.tokens.truncation import Measured
 
 # `purpose` of cell_keys.stream.
@@ -92,11 +92,10 @@ def open_peaks(
 
 
 def padded_peaks(batch: PairedBatch, pad_id: int, pad_chromosome: int) -> dict[str, np.ndarray]:
-    """Arrays peaks, peak_chromosomes and real_peaks (False at padding) of the longest cell."""
+    """Arrays peaks, peak_chromosomes and real (False at padding), as long as the longest cell."""
     columns = {
         "peaks": (batch.peaks, pad_id),
         "peak_chromosomes": (batch.peak_chromosomes, pad_chromosome),
-        "real_peaks": (np.ones(len(batch.peaks), bool), False),
     }
     return _padded(batch.peak_starts, columns)
 
@@ -104,22 +103,23 @@ def padded_peaks(batch: PairedBatch, pad_id: int, pad_chromosome: int) -> dict[s
 def padded_genes(
     batch: PairedBatch, pad_id: int, pad_chromosome: int, pad_value
 ) -> dict[str, np.ndarray]:
-    """Arrays genes, gene_chromosomes, targets and real_genes of the cell with most genes asked."""
+    """Arrays genes, gene_chromosomes, targets and real, as long as the longest list."""
     columns = {
         "genes": (batch.genes, pad_id),
         "gene_chromosomes": (batch.gene_chromosomes, pad_chromosome),
-        "targets": (batch.targets.astype(np.int64), pad_value),
-        "real_genes": (np.ones(len(batch.genes), bool), False),
+        "targets": (batch.targets.astype(np.int32), pad_value),
     }
     return _padded(batch.gene_starts, columns)
 
 
 def _padded(starts: np.ndarray, columns: Mapping[str, tuple]) -> dict[str, np.ndarray]:
-    shape = len(starts) - 1, int(np.diff(starts).max(initial=0))
-    arrays = {name: np.empty(shape, packed.dtype) for name, (packed, _) in columns.items()}
+    lengths = np.diff(starts)
+    longest = int(lengths.max(initial=0))
+    arrays = {}
     for name, (packed, filler) in columns.items():
-        fill(starts, packed, filler, arrays[name])
-    return arrays
+        arrays[name] = np.empty((len(lengths), longest), packed.dtype)
+        _pad(starts, packed, packed.dtype.type(filler), arrays[name])
+    return arrays | {"real": np.arange(longest) < lengths[:, None]}
 
 
 @compiled
@@ -148,3 +148,11 @@ def _look_up(table, ids) -> np.ndarray:
     for at in range(len(ids)):
         found[at] = table[np.uint64(ids[at])]
     return found
+
+
+@compiled
+def _pad(starts, packed, filler, out) -> None:
+    for cell in range(len(out)):
+        length = starts[cell + 1] - starts[cell]
+        out[cell, :length] = packed[starts[cell] : starts[cell + 1]]
+        out[cell, length:] = filler
