@@ -44,9 +44,8 @@ def main(argv: list[str] | None = None) -> None:
             table.to_csv(folder / f"{name}.tsv", sep="\t", index=False, float_format="%.6g")
         write_corpus_figures(folder, tables, args.store.name)
     for row in tables["truncation"].itertuples():
-        print(
-            f"{row.run}: {row.truncated_share:.1%} of cells exceed {row.most_tokens} {row.modality}"
-        )
+        longer = f"{row.truncated_share:.1%} of cells have more than {row.most_tokens} features"
+        print(f"{row.run}, {row.modality}: {longer}")
     print(f"{len(store)} cells of {len(tables['coverage'])} sources -> {args.out}")
 
 

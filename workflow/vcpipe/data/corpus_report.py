@@ -92,7 +92,7 @@ def lengths_table(store: CellStore) -> pd.DataFrame:
 
 
 def truncation_table(lengths: pd.DataFrame, runs: Mapping[str, Tokenizer]) -> pd.DataFrame:
-    """For each run and modality the room for features, quantiles of lengths, and the share above."""
+    """For each run and modality the room for features, quantiles of lengths, the share above."""
     rows = []
     for run, tokenizer in runs.items():
         for modality, most in most_tokens(tokenizer).items():
