@@ -21,7 +21,8 @@ from tests.benchmarks.our_conversion import peak_mb
 from tests.benchmarks.simulated_cells import NUM_GENES, write_cells
 from vcpipe.config.cell_store import CellStore
 from vcpipe.config.fitting import Filters
-from vcpipe.data.cell_store.writing import SourceToStore, StoreVocabulary, write_store
+from vcpipe.data.cell_store.scattering import SourceToStore, StoreVocabulary
+from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.counts import open_counts
 from vcpipe.data.sources.source import Chunk, Features
 

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 from vcpipe.config.cell_store import CellStore
 from vcpipe.config.fitting import Filters
 from vcpipe.data.cell_store.reading import open_store
-from vcpipe.data.cell_store.writing import SourceToStore, StoreVocabulary, write_store
+from vcpipe.data.cell_store.scattering import SourceToStore, StoreVocabulary
+from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.sources.source import Chunk, Features
 
 EVERY_CELL = Filters(min_genes=0)

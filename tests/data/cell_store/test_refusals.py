@@ -17,7 +17,7 @@ from tests.data.cell_store.memory_source import (
     vocabularies_of,
 )
 from vcpipe.config.fitting import Filters
-from vcpipe.data.cell_store import buckets, writing
+from vcpipe.data.cell_store import buckets, places, writing
 from vcpipe.errors import InputError
 
 KNOWN = vocabularies_of(rna=90)
@@ -125,7 +125,7 @@ def test_a_bucket_that_does_not_fit_in_memory_is_read_in_parts(counts, tmp_path,
         """A buffer of 100 entries; cells have nine each."""
 
         def __init__(self, folder, stretches, record, num_modalities, memory, pool):
-            stretches = buckets.Stretches(stretches.sizes, 150)
+            stretches = places.Stretches(stretches.sizes, 150)
             super().__init__(folder, stretches, record, num_modalities, 800, pool)
 
         def flush(self):

@@ -17,6 +17,7 @@ from tests.data.cell_store.memory_source import (
     to_store,
     vocabularies_of,
 )
+from vcpipe.data.cell_store import labels
 
 # The same examples on every run, and no verdict on the speed of the machine.
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -54,11 +55,11 @@ def corpora(draw) -> Corpus:
             modality: np.append(names(modality, sizes[modality])[ids[:-2]], ["x", "y"])
             for modality, ids in kept.items()
         }
-        labels = {
+        known_labels = {
             "kind": generator.choice(["a", "b", None], num_cells),
             "batch": generator.choice(["1", "2"], num_cells),
         }
-        source = source_of(f"set{number}", matrices, labels, features=features)
+        source = source_of(f"set{number}", matrices, known_labels, features=features)
         order = {name: generator.permutation(len(ids)) for name, ids in kept.items()}
         sources.append(source.reordered(np.arange(num_cells), order, draw(st.integers(1, 50))))
         sets.append(generator.choice([0, 0, 1, 2, 255], num_cells).astype(np.uint8))
@@ -120,3 +121,54 @@ def test_the_order_of_the_input_changes_no_byte(corpus, seed):
         for path in written:
             assert path.read_bytes() == (Path(folder) / "other" / path.name).read_bytes(), path
         assert any(path.suffix == ".bin" for path in written)
+
+
+def test_labels_of_many_batches_stay_with_their_cells(counts, tmp_path, monkeypatch):
+    known = vocabularies_of(rna=90)
+    kinds = np.array([f"kind{number % 7}" for number in range(200)])
+    source = source_of("plate", {"rna": counts}, {"kind": kinds})
+    monkeypatch.setattr(labels, "LABELS_PER_BATCH", 64)
+    store = stored(tmp_path / "store", [source], known, block_size=11, memory_mb=1)
+    assert store.label_file.reader.num_record_batches == 4
+    positions = np.random.default_rng(0).integers(0, 200, 300)
+    found = store.labels(positions, ["cell", "key", "kind"]).to_pydict()
+    assert found["key"] == store.rows(positions).keys.tolist()
+    numbers = [int(name.removeprefix("cell")) for name in found["cell"]]
+    assert found["kind"] == kinds[numbers].tolist()
+    assert store.labels().column("key").to_pylist() == store.rows(np.arange(200)).keys.tolist()
+
+
+def test_blocks_go_on_in_a_new_shard_where_one_is_full(tmp_path, generator):
+    counts = generator.integers(0, 60_000, (3000, 300))
+    known = vocabularies_of(rna=300)
+    source = source_of("plate", {"rna": counts})
+    store = stored(tmp_path / "store", [source], known, shard_mb=1, threads=2)
+    shards = store.manifest["modalities"]["rna"]["shards"]
+    assert [shard["name"] for shard in shards] == ["rna_0000.bin", "rna_0001.bin"]
+    assert all(shard["bytes"] <= 2**20 for shard in shards)
+    rows = store.rows(np.arange(3000))
+    names = store.labels(columns=["cell"])["cell"].to_pylist()
+    for name, start, stop in zip(names, rows.starts[:-1], rows.starts[1:], strict=True):
+        expected = counts[int(name.removeprefix("cell"))]
+        assert np.array_equal(rows.ids[start:stop], np.flatnonzero(expected))
+        assert np.array_equal(rows.counts[start:stop], expected[expected > 0])
+
+
+def test_cells_without_a_modality_have_none_of_its_features(counts, tmp_path):
+    known = vocabularies_of(rna=90, atac=40)
+    sources = [
+        source_of("paired", {"rna": counts[:50], "atac": counts[:50, :40]}),
+        source_of("alone", {"rna": counts[50:]}),
+        source_of("open", {"atac": counts[:20, :40]}),
+    ]
+    store = stored(tmp_path / "store", sources, known)
+    rna, atac = (content(store, modality) for modality in ("rna", "atac"))
+    assert all(len(rna[key]) == 0 for key in rna if key[0] == "open")
+    assert all(len(atac[key]) == 0 for key in atac if key[0] == "alone")
+    # Not measured, which is not the same as not detected.
+    assert [len(store.measured["atac"][name]) for name in ("alone", "open", "paired")] == [
+        0,
+        40,
+        40,
+    ]
+    assert [len(store.measured["rna"][name]) for name in ("alone", "open", "paired")] == [90, 0, 90]

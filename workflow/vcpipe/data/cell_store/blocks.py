@@ -6,11 +6,10 @@ into 16 bits stands in a list behind.
 
 # B cells of a block, N detected features of all of them
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 
+from vcpipe.data.cell_store.cells import Cells
 from vcpipe.data.rows import Rows
 from vcpipe.data.sparse_rows import compiled
 
@@ -19,26 +18,6 @@ FIXED = 8 + 8 + 4  # bytes per cell: key, total, number of detected features
 BESIDE = np.uint16(65535)  # in place of a number that stands in the list
 LARGEST_COUNT = 2**32 - 1
 CODECS = {"zstd": "zstd", "lz4": "lz4_raw"}
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Cells that lie anywhere in long arrays: cell i has entries first[i]:first[i] + lengths[i]."""
-
-    first: np.ndarray  # int64
-    lengths: np.ndarray  # uint32
-    ids: np.ndarray  # int32, ascending within a cell
-    counts: np.ndarray  # uint32
-    totals: np.ndarray  # uint64
-    keys: np.ndarray  # uint64
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def cells_of(rows: Rows) -> Cells:
-    lengths = np.diff(rows.starts).astype(np.uint32)
-    return Cells(rows.starts[:-1], lengths, rows.ids, rows.counts, rows.totals, rows.keys)
 
 
 def encode(cells: Cells, chosen: np.ndarray, compression: str, level: int) -> bytes:

@@ -16,20 +16,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from vcpipe.data.cell_keys import stream
-from vcpipe.data.cell_store.blocks import Cells, cells_of, decode, encode
+from vcpipe.data.cell_store.blocks import decode, encode
+from vcpipe.data.cell_store.cells import Cells, cells_of, copy_entries
 from vcpipe.data.cell_store.layout import SETS
+from vcpipe.data.cell_store.places import Stretches
 from vcpipe.data.cell_store.threads import in_order
-from vcpipe.data.sparse_rows import compiled
 
 BYTES_PER_ENTRY = 8  # of a detected feature in memory: id and count
-ENTRIES_PER_PIECE = 2**22
+ENTRIES_PER_PIECE = 2**20
 # Most cells of one bucket that are expected to fit in memory; where they do not, the bucket is read
 # in parts.
 EXPECTED_ENTRIES = 3000
 KEY = np.dtype([("key", "<u8"), ("row", "<u8"), ("source", "<u4")])
-# Names draws of this kind: "disk".
-PURPOSE = 0x6469736B
 
 
 def record_type(num_labels: int, num_modalities: int) -> np.dtype:
@@ -50,33 +48,6 @@ def record_type(num_labels: int, num_modalities: int) -> np.dtype:
             ("lengths", "<u4", (num_modalities,)),
         ]
     )
-
-
-@compiled
-def orders(seed: int, keys: np.ndarray) -> np.ndarray:
-    """Where cells stand among their like: uniform numbers named by the seed and the cell."""
-    made = np.empty(len(keys), dtype=np.uint64)
-    for cell in range(len(keys)):
-        made[cell] = stream(seed, 0, PURPOSE, keys[cell])
-    return made
-
-
-class Stretches:
-    """Cells come in ranks (a set, a group), of known sizes, and at random within a rank.
-
-    About where a cell will stand follows from both, without knowing the others.
-    """
-
-    def __init__(self, sizes: np.ndarray, cells_per_bucket: int):
-        self.starts = np.append(0, np.cumsum(sizes)).astype(np.float64)
-        self.sizes = np.asarray(sizes, dtype=np.float64)
-        self.num_buckets = max(1, -(-int(self.starts[-1]) // cells_per_bucket))
-
-    def bucket(self, rank: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """Ascends with (rank, order)."""
-        place = self.starts[rank] + self.sizes[rank] * (order / 2.0**64)
-        bucket = (place * (self.num_buckets / self.starts[-1])).astype(np.int64)
-        return np.minimum(bucket, self.num_buckets - 1)
 
 
 @dataclass(frozen=True)
@@ -249,7 +220,7 @@ class Buckets:
 
                 filled = 0
                 for its, cells in in_order(self.pool, decoded, needed):
-                    filled += _copy(
+                    filled += copy_entries(
                         cells.first,
                         cells.lengths,
                         cells.ids,
@@ -305,29 +276,3 @@ def _names(pieces: list[_Piece], lengths: np.ndarray) -> pa.Array:
     text = pa.py_buffer(b"".join([piece.names for piece in pieces]))
     buffers = [None, pa.py_buffer(offsets), text]
     return pa.Array.from_buffers(pa.large_string(), len(lengths), buffers)
-
-
-@compiled
-def _copy(first, lengths, ids, counts, chosen, ids_out, counts_out) -> int:
-    place = 0
-    for cell in chosen:
-        for entry in range(first[cell], first[cell] + lengths[cell]):
-            ids_out[place] = ids[entry]
-            counts_out[place] = counts[entry]
-            place += 1
-    return place
-
-
-def copied(parts: list[Cells], chosen: list[np.ndarray]) -> Cells:
-    """Cells of one or several arrays in arrays of their own."""
-    lengths = np.concatenate([c.lengths[its] for c, its in zip(parts, chosen, strict=True)])
-    first = np.append(0, np.cumsum(lengths, dtype=np.int64))
-    ids, counts = np.empty(first[-1], dtype=np.int32), np.empty(first[-1], dtype=np.uint32)
-    filled = 0
-    for cells, its in zip(parts, chosen, strict=True):
-        filled += _copy(
-            cells.first, cells.lengths, cells.ids, cells.counts, its, ids[filled:], counts[filled:]
-        )
-    totals = np.concatenate([c.totals[its] for c, its in zip(parts, chosen, strict=True)])
-    keys = np.concatenate([c.keys[its] for c, its in zip(parts, chosen, strict=True)])
-    return Cells(first[:-1], lengths, ids, counts, totals, keys)

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import xxhash
 
-from vcpipe.data.cell_store.blocks import Cells, cells_of, decode
-from vcpipe.data.cell_store.buckets import copied
+from vcpipe.data.cell_store.blocks import decode
+from vcpipe.data.cell_store.cells import NOTHING, cells_of, copied, rows_of
 from vcpipe.data.cell_store.labels import LabelFile
 from vcpipe.data.cell_store.layout import (
     FORMAT,
@@ -157,7 +157,7 @@ class CellStore:
         """Cells in the order of their positions; some blocks are kept for the next call."""
         positions = self._checked(positions)
         if not len(positions):
-            return rows_of(_NOTHING)
+            return rows_of(NOTHING)
         blocks, places = self.block_of(positions)
         order = np.argsort(blocks, kind="stable")
         numbers, starts = np.unique(blocks[order], return_index=True)
@@ -213,22 +213,6 @@ class CellStore:
             f"read, the file has {path.stat().st_size}. Copy the store again, or rerun "
             "prepare_cells."
         )
-
-
-def rows_of(cells: Cells) -> Rows:
-    """Cells that lie one after the other."""
-    starts = np.append(0, np.cumsum(cells.lengths, dtype=np.int64))
-    return Rows(starts, cells.ids, cells.counts, cells.totals, cells.keys)
-
-
-_NOTHING = Cells(
-    np.empty(0, np.int64),
-    np.empty(0, np.uint32),
-    np.empty(0, np.int32),
-    np.empty(0, np.uint32),
-    np.empty(0, np.uint64),
-    np.empty(0, np.uint64),
-)
 
 
 def _close_all(handles: dict) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vcpipe.config.cell_store import CellStore
-from vcpipe.data.cell_store.blocks import Cells, encode
-from vcpipe.data.cell_store.buckets import Part, copied
+from vcpipe.data.cell_store.blocks import encode
+from vcpipe.data.cell_store.buckets import Part
+from vcpipe.data.cell_store.cells import Cells, copied
 from vcpipe.data.cell_store.labels import LabelWords, LabelWriter
 from vcpipe.data.cell_store.layout import GROUPED, LABELS, SETS, Run
 from vcpipe.data.cell_store.shards import ShardWriter

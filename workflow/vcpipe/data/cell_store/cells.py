@@ -1,0 +1,70 @@
+"""Cells that lie anywhere in long arrays, and copies of some of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vcpipe.data.rows import Rows
+from vcpipe.data.sparse_rows import compiled
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells that lie anywhere in long arrays: cell i has entries first[i]:first[i] + lengths[i]."""
+
+    first: np.ndarray  # int64
+    lengths: np.ndarray  # uint32
+    ids: np.ndarray  # int32, ascending within a cell
+    counts: np.ndarray  # uint32
+    totals: np.ndarray  # uint64
+    keys: np.ndarray  # uint64
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def cells_of(rows: Rows) -> Cells:
+    lengths = np.diff(rows.starts).astype(np.uint32)
+    return Cells(rows.starts[:-1], lengths, rows.ids, rows.counts, rows.totals, rows.keys)
+
+
+def rows_of(cells: Cells) -> Rows:
+    """Cells that lie one after the other."""
+    starts = np.append(0, np.cumsum(cells.lengths, dtype=np.int64))
+    return Rows(starts, cells.ids, cells.counts, cells.totals, cells.keys)
+
+
+NOTHING = Cells(
+    np.empty(0, np.int64),
+    np.empty(0, np.uint32),
+    np.empty(0, np.int32),
+    np.empty(0, np.uint32),
+    np.empty(0, np.uint64),
+    np.empty(0, np.uint64),
+)
+
+
+@compiled
+def copy_entries(first, lengths, ids, counts, chosen, ids_out, counts_out) -> int:
+    place = 0
+    for cell in chosen:
+        for entry in range(first[cell], first[cell] + lengths[cell]):
+            ids_out[place] = ids[entry]
+            counts_out[place] = counts[entry]
+            place += 1
+    return place
+
+
+def copied(parts: list[Cells], chosen: list[np.ndarray]) -> Cells:
+    """Cells of one or several arrays in arrays of their own."""
+    lengths = np.concatenate([c.lengths[its] for c, its in zip(parts, chosen, strict=True)])
+    first = np.append(0, np.cumsum(lengths, dtype=np.int64))
+    ids, counts = np.empty(first[-1], dtype=np.int32), np.empty(first[-1], dtype=np.uint32)
+    filled = 0
+    for cells, its in zip(parts, chosen, strict=True):
+        filled += copy_entries(
+            cells.first, cells.lengths, cells.ids, cells.counts, its, ids[filled:], counts[filled:]
+        )
+    totals = np.concatenate([c.totals[its] for c, its in zip(parts, chosen, strict=True)])
+    keys = np.concatenate([c.keys[its] for c, its in zip(parts, chosen, strict=True)])
+    return Cells(first[:-1], lengths, ids, counts, totals, keys)
