@@ -146,14 +146,14 @@ def test_a_missing_file_is_an_error(tmp_path):
 def test_files_that_are_not_there_are_all_named_before_anything_is_planned(values):
     values["gears"] = {"cell_graphs": {"gene2go": "no.pkl"}}
     values["finetune"]["f"]["pretrained"] = "nowhere"
-    values["preprocess"]["c"]["vocabulary"] = {"path": "no.json"}
+    values["preprocess"]["c"]["vocabulary"] = {"genes": "no.json"}
     values["splits"]["list"] = {"method": "published", "test_list": "no.csv"}
     with pytest.raises(InputError) as caught:
         check_files(read_pipeline(values=values)[0])
     text = str(caught.value)
     assert "splits.list.test_list is 'no.csv', and there is no such file; expected a list" in text
     assert "datasets.d.path is 'd.h5ad', and there is no such file; expected an h5ad" in text
-    assert "preprocess.c.vocabulary.path is 'no.json'" in text
+    assert "preprocess.c.vocabulary.genes is 'no.json'" in text
     assert "gears.cell_graphs.gene2go is 'no.pkl'" in text
     assert "finetune.f.pretrained is 'nowhere/best_model.pt'" in text
     assert "expected a name in pretrain (p), or a folder with best_model.pt" in text
