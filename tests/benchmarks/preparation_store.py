@@ -104,7 +104,7 @@ def write(raw: Path, out: Path, **settings) -> dict:
     sets = np.zeros(len(opened.cells), dtype=np.uint8)
     write_store(
         out,
-        [SourceToStore(Source(), {"rna": ids}, sets, Filters())],
+        [SourceToStore(Source(), {"rna": ids}, sets, Filters(), {"rna": ids})],
         CellStore(**settings),
         {},
         vocabularies={"rna": {"human": StoreVocabulary(names, "simulated")}},

@@ -113,7 +113,7 @@ def to_store(source, vocabularies, sets=None, filters: Filters = EVERY_CELL) -> 
         found = known[place] == features.names
         ids[modality] = np.where(found, place, -1).astype(np.int32)
     sets = np.zeros(len(source), dtype=np.uint8) if sets is None else np.asarray(sets, np.uint8)
-    return SourceToStore(source, ids, sets, filters)
+    return SourceToStore(source, ids, sets, filters, ids)
 
 
 def stored(path, sources, vocabularies, threads: int = 1, about=None, **settings):

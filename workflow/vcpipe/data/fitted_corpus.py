@@ -64,11 +64,12 @@ def to_store(
     """Sources with the ids of the features that are kept, and the vocabularies of these ids."""
     sources, vocabularies = [], {}
     for source, sets in zip(corpus.sources, corpus.sets, strict=True):
+        known = ids_of(source, names)
         kept = {
             modality: kept_ids(record, modality, source.species, ids, names.vocabularies.digest)
-            for modality, ids in ids_of(source, names).items()
+            for modality, ids in known.items()
         }
-        sources.append(SourceToStore(source, kept, sets, record.filters))
+        sources.append(SourceToStore(source, kept, sets, record.filters, known))
         for modality in kept:
             its = names.vocabulary(modality, source.species)
             vocabularies.setdefault(modality, {})[source.species] = its

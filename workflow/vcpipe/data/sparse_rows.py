@@ -3,17 +3,41 @@
 The same in numpy needs several passes and fresh memory for each: four to eight times the time.
 """
 
+import hashlib
+from functools import cache
+from pathlib import Path
+
 import numba
 import numpy as np
 
 
 def compiled(function):
     """Compile at the first call, and keep the machine code beside the source."""
+    users = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(machine_code(users))
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:
         # No folder to keep it in can be written to: each process compiles, which takes seconds.
         return numba.njit(nogil=True)(function)
+    finally:
+        numba.config.CACHE_DIR = users
+
+
+@cache
+def machine_code(users: str) -> Path:
+    """A folder of its own for every state of our loops.
+
+    numba looks at the file of a function only, and would go on with old code of the functions that
+    it calls from other files.
+    """
+    here = Path(__file__).parent
+    content = hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        text = path.read_bytes()
+        if b"@compiled" in text:
+            content.update(str(path.relative_to(here)).encode() + text)
+    return Path(users or here / "__pycache__") / f"numba-{content.hexdigest()[:16]}"
 
 
 CLEAN, NO_COUNT, UNORDERED, OUTSIDE = range(4)

@@ -21,7 +21,7 @@ class Encoder:
         self.sums = np.zeros(num_features, dtype=np.int64)
         self.seen = np.zeros(num_features // 64 + 1, dtype=np.uint64)
 
-    def encode(self, matrix, id_of, ids, counts, lengths, totals, known) -> tuple[int, int]:
+    def encode(self, matrix, id_of, ids, counts, lengths, totals) -> tuple[int, int]:
         """Write rows one after the other; the row and id whose count is too large, or (-1, -1)."""
         return _encode(
             matrix.indptr,
@@ -34,13 +34,12 @@ class Encoder:
             counts,
             lengths,
             totals,
-            known,
         )
 
 
 @compiled
 def _encode(
-    indptr, indices, values, id_of, sums, seen, ids, counts, lengths, totals, known
+    indptr, indices, values, id_of, sums, seen, ids, counts, lengths, totals
 ) -> tuple[int, int]:
     """Add counts up by id, note which ids occur as bits, and read these in order.
 
@@ -49,13 +48,12 @@ def _encode(
     place = 0
     one = np.uint64(1)
     for row in range(len(indptr) - 1):
-        total = its_known = 0
+        total = 0
         for entry in range(indptr[row], indptr[row + 1]):
             value = np.int64(values[entry])
             total += value
             number = id_of[indices[entry]]
             if number >= 0 and value > 0:
-                its_known += value
                 sums[number] += value
                 seen[number >> 6] |= one << np.uint64(number & 63)
         start = place
@@ -76,7 +74,6 @@ def _encode(
                 place += 1
         lengths[row] = place - start
         totals[row] = total
-        known[row] = its_known
     return -1, -1
 
 

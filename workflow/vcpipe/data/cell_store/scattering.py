@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vcpipe.config.fitting import Filters
+from vcpipe.data.cell_filters import REASONS, filter_cells
 from vcpipe.data.cell_keys import cell_keys
 from vcpipe.data.cell_store.blocks import LARGEST_COUNT
 from vcpipe.data.cell_store.buckets import Buckets
@@ -34,6 +35,8 @@ class SourceToStore:
     feature_ids: Mapping[str, np.ndarray]  # of each modality's columns, int32; -1: not stored
     sets: np.ndarray  # uint8 of each cell: its place in SETS, or NOT_STORED
     filters: Filters
+    # The vocabulary's ids before fitting left some out: filters look at these, as in fitting.
+    known_ids: Mapping[str, np.ndarray]
 
 
 class Scatter:
@@ -60,7 +63,7 @@ class Scatter:
         """All wanted cells of a source; how many were kept and left out, and why."""
         wanted = each.sets < len(SETS)
         left_out = {"no_set": int(len(wanted) - wanted.sum())}
-        kept = 0
+        kept = np.zeros(len(SETS), dtype=np.int64)
         for chunk in each.source.chunks(wanted) if wanted.any() else ():
             kept += self._add_chunk(number, each, chunk, left_out)
         return {
@@ -68,16 +71,19 @@ class Scatter:
             "file": Path(each.source.path).name,
             "data_digest": each.source.data_digest,
             "num_cells": len(wanted),
-            "kept": kept,
+            "kept": int(kept.sum()),
+            "kept_by_set": dict(zip(SETS, kept.tolist(), strict=True)),
             "left_out": left_out,
         }
 
-    def _add_chunk(self, number: int, each: SourceToStore, chunk: Chunk, left_out: dict) -> int:
+    def _add_chunk(
+        self, number: int, each: SourceToStore, chunk: Chunk, left_out: dict
+    ) -> np.ndarray:
+        """How many cells of each set were kept."""
         source, num_cells = each.source, len(chunk.rows)
         nonzero = [chunk.counts[m].nnz if m in each.feature_ids else 0 for m in self.modalities]
         self.buckets.make_room(nonzero)
         about = np.zeros(num_cells, dtype=self.buckets.record)
-        known = np.zeros((len(self.modalities), num_cells), dtype=np.uint64)
         first = np.zeros((num_cells, len(self.modalities)), dtype=np.int64)
         rooms = []
         for m, modality in enumerate(self.modalities):
@@ -93,13 +99,17 @@ class Scatter:
                 counts,
                 lengths,
                 totals,
-                known[m],
             )
             if row >= 0:
                 self._refuse_large(source, modality, chunk.rows[row], feature)
             about["lengths"][:, m], about["totals"][:, m] = lengths, totals
             first[:, m] = np.cumsum(lengths, dtype=np.int64) - lengths
-        enough = self._enough(each, about["lengths"], known, left_out)
+        reason = filter_cells(chunk.counts, each.known_ids, each.filters)
+        enough = reason == 0
+        for why, missed in zip(
+            REASONS[1:], np.bincount(reason, minlength=len(REASONS))[1:], strict=True
+        ):
+            left_out[why] = left_out.get(why, 0) + int(missed)
         for m, counts in enumerate(rooms):
             self._count(m, first[enough, m], about["lengths"][enough, m], counts)
         names = source.names(chunk.rows)
@@ -122,22 +132,7 @@ class Scatter:
             again["rank"] = len(SETS) + self.groups.ranks(source.dataset, again["labels"])
             nothing = [0] * len(self.modalities)
             self.buckets.add(again, [encoded[row] for row in rows], first[rows], nothing)
-        return int(enough.sum())
-
-    def _enough(self, each: SourceToStore, lengths, known, left_out: dict) -> np.ndarray:
-        """Cells above all thresholds; those below are counted under the first that they miss."""
-        filters, enough = each.filters, np.ones(len(lengths), dtype=bool)
-        main = next(m for m, name in enumerate(self.modalities) if name in each.feature_ids)
-        tests = [("min_counts", known[main], filters.min_counts)]
-        for m, modality in enumerate(self.modalities):
-            if modality in each.feature_ids:
-                name = f"min_{MODALITIES[modality]}s"
-                tests.append((name, lengths[:, m], getattr(filters, name)))
-        for name, values, least in sorted(tests, key=lambda test: test[0] == "min_counts"):
-            below = enough & (values < least)
-            left_out[name] = left_out.get(name, 0) + int(below.sum())
-            enough &= ~below
-        return enough
+        return np.bincount(about["set"][enough], minlength=len(SETS))
 
     def _count(self, m: int, first, lengths, counts) -> None:
         its = np.bincount(lengths)
