@@ -12,9 +12,9 @@ THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 help:
 	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html"
 	@echo "make test   the test suite (make test-all: the slow ones too)"
-	@echo "make upstream-test  our files in the real cell-gears and scgpt (9 GB, into .venvs/);"
+	@echo "make upstream-test  our files in the real cell-gears, scgpt and the two below (11 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
-	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (SIZE GB)"
+	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (2 GB)"
 	@echo "make env NAME=census  a venv of its own, for rules that need one: gears, census, lamindb"
 	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"

@@ -10,6 +10,7 @@ from vcpipe.config.reading import (
     read_section,
     read_yaml,
     settings,
+    values_of,
 )
 from vcpipe.errors import InputError
 
@@ -167,6 +168,11 @@ def test_a_dotted_key_in_a_file_says_how_it_is_written(values):
 def test_settings_survive_the_way_from_rule_to_script(values):
     run = read_pipeline(values=values)[0].pretrain["p"]
     assert read_section(Pretrain, settings(run)) == run
+
+
+def test_a_mapping_of_values_is_one_value():
+    pipeline, _ = read_pipeline(values={"atlases": {"a": {"census": {"filters": {"n": [1, 2]}}}}})
+    assert values_of(pipeline)["atlases.a.census.filters"] == {"n": [1, 2]}
 
 
 def test_settings_are_frozen(values):
