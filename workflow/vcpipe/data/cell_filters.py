@@ -36,22 +36,34 @@ def filter_cells(sums: Mapping[str, RowSums], filters: Filters) -> np.ndarray:
     return reason
 
 
-def merge_columns(counts: sp.csr_matrix, ids: np.ndarray) -> sp.csr_matrix:
-    """Counts of columns that have the same id (peaks that overlap), added up in the first of them.
+def first_columns(ids: np.ndarray) -> np.ndarray | None:
+    """For each column the first of the same id (peaks that overlap); None where none repeats.
 
-    >>> merge_columns(sp.csr_matrix([[1, 2, 3, 4]]), np.array([7, -1, 7, -1])).toarray().tolist()
-    [[4, 2, 0, 4]]
+    >>> first_columns(np.array([7, -1, 7, -1])).tolist()
+    [0, 1, 0, 3]
     """
     known = np.flatnonzero(ids >= 0)
     _, first, which = np.unique(ids[known], return_index=True, return_inverse=True)
     if len(first) == len(known):
+        return None
+    columns = np.arange(len(ids), dtype=np.int32)
+    columns[known] = known[first][which]
+    return columns
+
+
+def merge_columns(counts: sp.csr_matrix, columns: np.ndarray | None) -> sp.csr_matrix:
+    """Counts of columns with the same id, added up in the first of them.
+
+    >>> merge_columns(sp.csr_matrix([[1, 2, 3, 4]]), np.array([0, 1, 0, 3])).toarray().tolist()
+    [[4, 2, 0, 4]]
+    """
+    if columns is None:
         return counts
-    column_of = np.arange(len(ids), dtype=counts.indices.dtype)
-    column_of[known] = known[first][which]
-    merged = (counts.data.copy(), column_of[counts.indices], counts.indptr.copy())
-    counts = sp.csr_matrix(merged, counts.shape)
-    counts.sum_duplicates()
-    return counts
+    merged = sp.csr_matrix(
+        (counts.data.copy(), columns[counts.indices], counts.indptr.copy()), counts.shape
+    )
+    merged.sum_duplicates()
+    return merged
 
 
 def row_sums(counts: sp.csr_matrix, ids: np.ndarray) -> RowSums:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from vcpipe.config.fitting import Filters
-from vcpipe.data.cell_filters import REASONS, filter_cells, merge_columns, row_sums
+from vcpipe.data.cell_filters import REASONS, filter_cells, first_columns, merge_columns, row_sums
 from vcpipe.data.cell_sets import TRAIN
 from vcpipe.data.sources.source import CellSource
 from vcpipe.errors import InputError
@@ -51,11 +51,9 @@ def training_chunks(
         assert len(one.sets) == len(one.source)
         if of is not None and not one.has(of):
             continue
+        columns = {name: first_columns(ids) for name, ids in one.feature_ids.items()}
         for chunk in one.source.chunks(one.sets == TRAIN):
-            counts = {
-                name: merge_columns(chunk.counts[name], ids)
-                for name, ids in one.feature_ids.items()
-            }
+            counts = {name: merge_columns(chunk.counts[name], its) for name, its in columns.items()}
             sums = {name: row_sums(counts[name], ids) for name, ids in one.feature_ids.items()}
             totals = {name: its.totals for name, its in sums.items()}
             reason = filter_cells(sums, filters)

@@ -56,23 +56,24 @@ def _bin_of(value: float, low: int) -> int:
 @compiled
 def _add(histograms, indptr, indices, counts, totals, place, kept, share, low) -> None:
     small = np.zeros(SMALL, dtype=np.int64)
-    for count in range(1, SMALL):
-        small[count] = _bin_of(count, low)
+    flat = histograms.reshape(-1)
+    where = np.empty(np.max(np.diff(indptr)) if len(indptr) > 1 else 0, dtype=np.uint64)
     for row in range(len(indptr) - 1):
         if not kept[row]:
             continue
         total = np.float64(totals[row]) if share else 1.0
-        if share:
-            for count in range(1, SMALL):
-                small[count] = _bin_of(count / total, low)
+        for count in range(1, SMALL):
+            small[count] = _bin_of(count / total, low)
+        # First where, then add: memory answers many additions at a time if nothing else waits for
+        # it. In one loop it takes twice as long.
+        num = 0
         for entry in range(indptr[row], indptr[row + 1]):
-            gene = place[indices[entry]]
-            if gene >= 0:
-                count = counts[entry]
-                if count < SMALL:
-                    histograms[gene, small[int(count)]] += 1
-                else:
-                    histograms[gene, _bin_of(count / total, low)] += 1
+            gene, count = np.int64(place[indices[entry]]), counts[entry]
+            number = small[int(count)] if count < SMALL else _bin_of(count / total, low)
+            where[num] = gene * NUM_BINS + number
+            num += gene >= 0
+        for entry in range(num):
+            flat[where[entry]] += np.uint32(1)
 
 
 def quantiles(histogram_N: np.ndarray, at: np.ndarray, share: bool) -> np.ndarray:

@@ -84,23 +84,29 @@ def add_to_variances(
 def _add(indptr, indices, counts, scale, place, group, logged, units, halves) -> None:
     small = np.zeros((SMALL, 4), dtype=np.int64)
     other = np.zeros(4, dtype=np.int64)
+    longest = np.max(np.diff(indptr)) if len(indptr) > 1 else 0
+    genes, numbers = np.empty(longest, dtype=np.uint64), np.empty(longest, dtype=np.uint64)
     for row in range(len(indptr) - 1):
         its = group[row]
         if its < 0:
             continue
+        of_genes = halves[its]
         for count in range(SMALL):
             _parts(count * scale[row], logged, units, small[count])
+        # First where, then add, as in value_histogram; large counts are few.
+        num = 0
         for entry in range(indptr[row], indptr[row + 1]):
-            gene = place[indices[entry]]
-            if gene >= 0:
-                count = counts[entry]
-                if count < SMALL:
-                    parts = small[int(count)]
-                else:
+            gene, count = place[indices[entry]], counts[entry]
+            if count >= SMALL:
+                if gene >= 0:
                     _parts(count * scale[row], logged, units, other)
-                    parts = other
-                for part in range(4):
-                    halves[its, gene, part] += parts[part]
+                    of_genes[gene] += other
+                continue
+            genes[num], numbers[num] = gene, int(count)
+            num += gene >= 0
+        for entry in range(num):
+            for part in range(4):
+                of_genes[genes[entry], part] += small[numbers[entry], part]
 
 
 @compiled
