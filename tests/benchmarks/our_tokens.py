@@ -44,7 +44,7 @@ def bin_cells(path: Path) -> dict:
 
     def drawn() -> list[np.ndarray]:
         # scGPT's own numbers; to draw them is more than half of the work.
-        draws = np.random.RandomState(SEED)  # noqa: NPY002
+        draws = np.random.RandomState(SEED)
         return [quantile_bins(part, 51, draws.random_sample(len(part.ids))) for part in parts]
 
     np.savez(path.with_name(f"{path.stem}_ours.npz"), bins=np.concatenate(drawn()))
