@@ -171,9 +171,11 @@ def _look_up(codes, ids, num, fewest, most, uniforms, state, is_drawn, bins) -> 
         for entry in range(len(codes)):
             bins[entry] = most[codes[entry]]
     else:
+        span, top = fewest[:num].astype(np.float64), most[:num].astype(np.float64)
+        span -= top
         for entry in range(len(codes)):
-            low, high = fewest[codes[entry]], most[codes[entry]]
-            bins[entry] = _drawn(uniforms[entry], low, high)
+            code = codes[entry]
+            bins[entry] = int(np.ceil(uniforms[entry] * span[code] + top[code]))
 
 
 @compiled
