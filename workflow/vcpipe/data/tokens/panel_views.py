@@ -116,13 +116,14 @@ def _rank_on_panels(
                 entries, num, max_drop_rate, stream(seed, epoch, LEFT_OUT + more, keys[cell])
             )
         for at in range(num):
-            its_counts[at] = counts[entries[at]]
+            its_counts[at] = counts[np.uint64(entries[at])]
         num_distinct = distinct_counts(its_counts[:num], codes, distinct, ends, table)
         for code in range(num_distinct):
             places[code] = num - ends[code]
         for at in range(num):
-            order[places[codes[at]]] = entries[at]
-            places[codes[at]] += 1
+            code = np.uint64(codes[at])
+            order[np.uint64(places[code])] = entries[at]
+            places[code] += 1
         room = min(num, max_tokens - 1)
         state = stream(seed, epoch, VIEW_TIES + more, keys[cell])
         for code in range(num_distinct - 1, -1, -1):
@@ -133,8 +134,9 @@ def _rank_on_panels(
         place = out_starts[cell]
         genes[place], values[place] = cls_id, cls_value
         for at in range(room):
-            genes[place + 1 + at] = ids[order[at]]
-            values[place + 1 + at] = values_N[order[at]]
+            entry = np.uint64(order[at])
+            genes[place + 1 + at] = ids[entry]
+            values[place + 1 + at] = values_N[entry]
         out_starts[cell + 1] = place + 1 + room
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from vcpipe.config.tokens import Panels
 from vcpipe.data.cell_keys import fraction, stream
-from vcpipe.data.draws import Draw, is_taken
+from vcpipe.data.draws import Draw
 from vcpipe.data.panel_files import Panel
 from vcpipe.data.sparse_rows import compiled
+from vcpipe.data.tokens.asked_genes import mark_some
 from vcpipe.errors import InputError
 
 # `purpose` of cell_keys.stream.
@@ -155,13 +156,15 @@ def log_uniform(least: int, most: int, drawn: float) -> int:
 @compiled
 def some_of(genes, wanted, state) -> np.ndarray:
     """Draw `wanted` of the genes; they stay in their order."""
-    drawn = np.empty(wanted, genes.dtype)
-    place = 0
-    for at in range(len(genes)):
-        if is_taken(state, at, wanted - place, len(genes) - at):
-            drawn[place] = genes[at]
-            place += 1
-    return drawn
+    marks = np.zeros(genes.max() + 1, np.uint8)
+    rest = mark_some(marks, genes, len(genes), wanted, state)
+    # One place more: a gene that is not drawn is written over by the next.
+    drawn = np.empty(wanted + 1, genes.dtype)
+    place = np.uint64(0)
+    for gene in genes:
+        drawn[place] = gene
+        place += np.uint64(marks[np.uint64(gene)] != rest)
+    return drawn[:wanted]
 
 
 @compiled
