@@ -96,6 +96,10 @@ class Artifact(Section):
     version: str | None = Field(
         None, description="one of its versions, by tag or uid; null: the latest"
     )
+    layer: str = Field("X", description="where the counts are: X, raw (raw.X), or a layer's name")
+    name_key: str | None = Field(
+        None, description="var column with the names of genes; null: the index of var"
+    )
 
     @field_validator("version", mode="before")
     @classmethod
@@ -142,7 +146,12 @@ class Atlas(Section):
         """The same atlas where its cells have been fetched."""
         if not self.is_fetched():
             return self
-        changes = {"rna": Matrix(paths=[fetched]), "census": None, "artifact": None}
+        if self.census:
+            rna = Matrix(paths=[fetched], name_key="feature_name")
+        else:
+            its = self.artifact
+            rna = Matrix(paths=[fetched], layer=its.layer, name_key=its.name_key)
+        changes = {"rna": rna, "census": None, "artifact": None}
         return self.model_copy(update=changes)
 
     def paths(self) -> list[str]:

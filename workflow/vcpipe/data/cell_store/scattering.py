@@ -4,12 +4,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from vcpipe.config.fitting import Filters
-from vcpipe.data.cell_filters import REASONS, filter_cells
+from vcpipe.data.cell_filters import (
+    REASONS,
+    filter_cells,
+    first_columns,
+    merge_columns,
+    row_sums,
+)
 from vcpipe.data.cell_keys import cell_keys
 from vcpipe.data.cell_store.blocks import LARGEST_COUNT
 from vcpipe.data.cell_store.buckets import Buckets
@@ -37,6 +44,18 @@ class SourceToStore:
     filters: Filters
     # The vocabulary's ids before fitting left some out: filters look at these, as in fitting.
     known_ids: Mapping[str, np.ndarray]
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray | None]:
+        return {name: first_columns(ids) for name, ids in self.known_ids.items()}
+
+    def reasons(self, chunk: Chunk) -> np.ndarray:
+        """Of each cell, why it is left out, as in fitting; 0 where it is kept."""
+        sums = {
+            name: row_sums(merge_columns(chunk.counts[name], columns), self.known_ids[name])
+            for name, columns in self._columns.items()
+        }
+        return filter_cells(sums, self.filters)
 
 
 class Scatter:
@@ -104,7 +123,7 @@ class Scatter:
                 self._refuse_large(source, modality, chunk.rows[row], feature)
             about["lengths"][:, m], about["totals"][:, m] = lengths, totals
             first[:, m] = np.cumsum(lengths, dtype=np.int64) - lengths
-        reason = filter_cells(chunk.counts, each.known_ids, each.filters)
+        reason = each.reasons(chunk)
         enough = reason == 0
         for why, missed in zip(
             REASONS[1:], np.bincount(reason, minlength=len(REASONS))[1:], strict=True
