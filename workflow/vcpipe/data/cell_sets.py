@@ -129,10 +129,11 @@ def label_codes(
 ) -> tuple[np.ndarray, list[str]]:
     """A number for each cell's label, and the labels; a (wanted) cell without one is an error."""
     if key not in source.labels:
+        setting = f"{key}_key" if key in ("batch", "cell_type", "donor") else "obs_columns"
         raise InputError(
             f"{why} is {key!r}, but the cells of {source.dataset} ({source.path}) have "
             f"{listed(source.labels.columns) or 'no labels'}. Name another label, or set "
-            f"atlases.{source.dataset}.{key}_key or obs_columns."
+            f"atlases.{source.dataset}.{setting}."
         )
     labels = source.labels[key].astype("category").cat
     codes = labels.codes.to_numpy()
