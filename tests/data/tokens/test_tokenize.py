@@ -157,5 +157,11 @@ def test_special_tokens_are_looked_up_by_name():
     found = specials(ids, SpecialTokens())
     assert (found.cls_id, found.pad_id, found.mask_id) == (2, 1, 3)
     assert (found.cls_value, found.pad_value, found.mask_value) == (0.0, -2.0, -1.0)
-    with pytest.raises(InputError, match="lacks <mask>"):
-        specials({"<pad>": 1, "<cls>": 2}, SpecialTokens())
+    with pytest.raises(InputError, match="lacks <cls>"):
+        specials({"<pad>": 1, "<mask>": 2}, SpecialTokens())
+
+
+def test_scgpts_vocabulary_without_a_token_for_hidden_genes_hides_values_only(tokens_of):
+    special = specials({"A": 0, "<pad>": 1, "<cls>": 2}, SpecialTokens())
+    with pytest.raises(InputError, match=r"no token for hidden genes \(special_tokens\.mask\)"):
+        mask_genes(tokens_of(special), Masking(), special, np.array([0]), seed=0, epoch=0)
