@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from vcpipe.config.fitting import Fit
-from vcpipe.config.tokens import Tokenizer
+from vcpipe.config.tokens import Masking, Tokenizer
 from vcpipe.config.vocabulary import SpecialTokens
 from vcpipe.data.tokens.fitted import Fitted
 from vcpipe.data.tokens.gene_embedding import check_embedding_dim
+from vcpipe.data.tokens.masking import mask_genes, mask_values
 from vcpipe.data.tokens.packing import padded, specials
 from vcpipe.data.tokens.tokenize import TOKENIZERS, tokenize
 from vcpipe.data.tokens.truncation import measured_by
@@ -161,7 +162,9 @@ def test_special_tokens_are_looked_up_by_name():
         specials({"<pad>": 1, "<mask>": 2}, SpecialTokens())
 
 
-def test_scgpts_vocabulary_without_a_token_for_hidden_genes_hides_values_only(tokens_of):
+def test_without_a_token_for_hidden_genes_only_values_can_be_hidden(rows, fitted):
     special = specials({"A": 0, "<pad>": 1, "<cls>": 2}, SpecialTokens())
+    tokens = tokenize(rows, special, Tokenizer(), fitted, seed=0, epoch=0)
+    mask_values(tokens, [0.5], special, seed=0, epoch=0)
     with pytest.raises(InputError, match=r"no token for hidden genes \(special_tokens\.mask\)"):
-        mask_genes(tokens_of(special), Masking(), special, np.array([0]), seed=0, epoch=0)
+        mask_genes(tokens, Masking(), special, np.array([0]), seed=0, epoch=0)
