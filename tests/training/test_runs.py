@@ -16,6 +16,7 @@ from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.splits import Split
 from vcpipe.data.gears import convert
 from vcpipe.data.pairing import Pairs, pair_controls
+from vcpipe.data.preprocessing_record import read_record
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import control_rows, draw_controls, draw_split, training_rows
 from vcpipe.errors import InputError
@@ -86,7 +87,9 @@ def run_finetune(screen, split, controls, pairs, tmp_path):
 
 
 def test_a_pretrained_folder_holds_all_that_is_needed_to_trust_it(run_pretrain, screen):
-    about = run_pretrain().about
+    folder = run_pretrain()
+    about = folder.about
+    assert read_record(folder.path / "record.json").digest == about["record_digest"]
     assert about["objective"] == "masked_values"
     assert about["config"] == PRETRAIN.model_dump(mode="json")
     assert {"config_digest", "data_digest", "vocabulary_digest", "code_version"} <= about.keys()

@@ -65,7 +65,7 @@ def test_cells_left_out_are_counted_by_reason(tmp_path):
     )
     store = stored(tmp_path / "store", [source], vocabularies_of(rna=15))
     (found,) = store.manifest["statistics"]["sources"]
-    assert found["left_out"] == {"no_set": 1, "min_genes": 2, "min_counts": 1, "min_peaks": 0}
+    assert found["left_out"] == {"held_out": 1, "min_genes": 2, "min_counts": 1, "min_peaks": 0}
     assert found["kept"] == len(store) == 2
     assert {name for _, name in content(store)} == {"cell00000", "cell00003"}
     about = store.manifest["statistics"]["modalities"]["rna"]

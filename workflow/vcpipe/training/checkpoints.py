@@ -1,4 +1,7 @@
-"""Model folders in scGPT's layout: best_model.pt, args.json, vocab.json, run.log."""
+"""Model folders in scGPT's layout: best_model.pt, args.json, vocab.json, run.log.
+
+Beside them record.json of a pretrained model: how its cells were prepared, so that others can be.
+"""
 
 import hashlib
 import json
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vcpipe.config.model import Transformer
+from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import PAD, Vocabulary, read_vocabulary
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, existing, read_json, writing
@@ -59,6 +63,7 @@ def write_folder(
     args: dict,
     about: dict,
     run_log: Path,
+    record: PreprocessingRecord | None = None,
 ) -> None:
     """Write a folder that scGPT can load; what it does not read stands under args["vcpipe"]."""
     sizes = {word: getattr(model, ours) for word, ours in WORDS.items()}
@@ -80,6 +85,8 @@ def write_folder(
         (folder / "args.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         (folder / "vocab.json").write_text(json.dumps(vocabulary.ids, indent=0) + "\n")
         shutil.copyfile(run_log, folder / "run.log")
+        if record is not None:
+            record.write(folder / "record.json")
 
 
 def read_folder(path: Path) -> ModelFolder:

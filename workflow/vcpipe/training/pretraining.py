@@ -63,11 +63,10 @@ def pretrain(
         "mask_ratio": config.masked_values.mask_ratio,
         "mask_value": int(special.mask_value),
         "pad_value": int(special.pad_value),
-        "preprocessing": record.settings,
     }
     loss = partial(OBJECTIVES[config.objective], config=config.masked_values)
     return run.train_and_write(
-        model, loss, cells, held_out, config.model, vocabulary, args, out, metrics
+        model, loss, cells, held_out, config.model, vocabulary, args, out, metrics, record
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Section
+from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError
 from vcpipe.files import digest
@@ -79,6 +80,7 @@ class Run:
         args: dict,
         out: Path,
         metrics: Path,
+        record: PreprocessingRecord | None = None,
     ) -> Progress:
         weights, progress = train(
             model,
@@ -102,6 +104,6 @@ class Run:
                 "updates": progress.update,
             }
             self.say(f"best epoch {progress.best_epoch + 1}: {progress.best:.4f}; wrote {out}")
-            write_folder(out, weights, size, vocabulary, args, about, self.log)
+            write_folder(out, weights, size, vocabulary, args, about, self.log, record)
             write_metrics(metrics, progress.rows)
         return progress

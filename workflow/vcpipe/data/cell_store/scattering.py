@@ -81,7 +81,7 @@ class Scatter:
     def add(self, number: int, each: SourceToStore) -> dict:
         """All wanted cells of a source; how many were kept and left out, and why."""
         wanted = each.sets < len(SETS)
-        left_out = {"no_set": int(len(wanted) - wanted.sum())}
+        left_out = {"held_out": int(len(wanted) - wanted.sum())}
         kept = np.zeros(len(SETS), dtype=np.int64)
         for chunk in each.source.chunks(wanted) if wanted.any() else ():
             kept += self._add_chunk(number, each, chunk, left_out)
