@@ -1,7 +1,7 @@
 """Say what a corpus is made of: coverage of its vocabulary, cells, lengths of sequences, bins.
 
-    python -m scripts.check_corpus --vocabulary results/build_vocabulary/demo \\
-        --fitted results/fit_preprocessing/demo --store results/prepare_cells/demo \\
+    python -m scripts.check_corpus --fitted results/fit_preprocessing/demo \\
+        --store results/prepare_cells/demo \\
         --out results/check_corpus/demo runs.demo='{strategy: rank_value, max_genes: 512}'
 
 Writes a folder of tables
@@ -24,7 +24,6 @@ from vcpipe.config.corpora import Tokenizers
 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__, Tokenizers)
-    made.add_argument("--vocabulary", type=Path, required=True, help="folder of build_vocabulary")
     made.add_argument("--fitted", type=Path, required=True, help="folder of fit_preprocessing")
     made.add_argument("--store", type=Path, required=True, help="folder of prepare_cells")
     made.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -37,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.plots.corpora import write_corpus_figures
 
     store, record = open_store(args.store), read_record(args.fitted / "record.json")
-    tables = corpus_tables(store, record, args.vocabulary / "coverage.tsv", args.config.runs)
+    tables = corpus_tables(store, record, args.config.runs)
     with writing(args.out) as folder:
         folder.mkdir()
         for name, table in tables.items():

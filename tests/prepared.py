@@ -46,12 +46,13 @@ def prepare(
         settings = Vocabulary(genes=str(given), min_gene_match=0.01)
     names = Names(build_vocabularies(corpus.sources, settings), settings)
     record = fit_corpus(corpus, names, Fitting()).record
-    sources, vocabularies = to_store(corpus, names, record)
+    sources, vocabularies, coverage = to_store(corpus, names, record)
     about = {
         "seen": corpus.seen,
         "held_out": True,
         "vocabulary_digest": names.vocabularies.digest,
         "record_digest": record.digest,
+        "coverage": coverage,
     }
     write_store(folder / "store", sources, StoreSettings(), about, vocabularies=vocabularies)
     return Prepared(open_store(folder / "store"), names, record)

@@ -294,3 +294,13 @@ def test_peaks_of_a_source_that_are_one_peak_open_once_in_a_cell():
     assert peaks["atac"]["counts"].tolist() == [0, 5]
     with pytest.raises(InputError, match="4 have less than min_peaks 2"):
         fit([part], {"atac": ["p", "q"]}, [], "v", Fit(), Filters(min_peaks=2))
+
+
+def test_a_list_of_genes_of_a_users_own_is_kept_in_its_order(parts, tmp_path):
+    path = tmp_path / "hvg.csv"
+    path.write_text("gene,note\nG07,x\nG03,y\n")
+    fitted = fit(parts, NAMES, ["<cls>", "<pad>"], "v", Fit(hvg_selection=str(path)), Filters())
+    assert fitted.record.hvgs == {RNA: ["G07", "G03"]}
+    path.write_text("gene\nG07\nNONE\n")
+    with pytest.raises(InputError, match=r"hvg\.csv: 1 of 2 genes are not measured and kept.*NONE"):
+        fit(parts, NAMES, ["<cls>", "<pad>"], "v", Fit(hvg_selection=str(path)), Filters())

@@ -120,6 +120,15 @@ def corpus_input(pattern):
     return paths
 
 
+def fitted_as(pattern):
+    """A path of the corpus, or of the one whose vocabulary and record it takes."""
+
+    def path(wildcards):
+        return pattern.format(corpus=PIPELINE.preprocess[wildcards.corpus].like or wildcards.corpus)
+
+    return path
+
+
 def atlases_of(wildcards):
     """The atlases of a corpus, each with the files that its cells are in."""
     names = PIPELINE.preprocess[wildcards.corpus].atlases
@@ -157,7 +166,7 @@ def tokenizers_of(wildcards):
     runs = {
         name: run.tokenizer
         for name, run in PIPELINE.pretrain.items()
-        if run.corpus == wildcards.corpus
+        if run.corpus in (wildcards.corpus, PIPELINE.preprocess[wildcards.corpus].like)
     }
     return Tokenizers(runs=runs)
 

@@ -46,6 +46,7 @@ rule fit_preprocessing:
         config=lambda wildcards: settings(PIPELINE.preprocess[wildcards.corpus].fitting()),
         atlases=lambda wildcards: settings(atlases_of(wildcards)),
         data=content_of_atlases,
+        hvgs=lambda wildcards: content_of(PIPELINE.preprocess[wildcards.corpus].fit.hvg_file()),
         code=code("fit_preprocessing"),
     shell:
         "python -m scripts.fit_preprocessing --screens {input.screens} --split {input.split}"
@@ -59,8 +60,8 @@ rule prepare_cells:
         fetched=fetched_atlases,
         split=corpus_input("results/split_perturbations/{dataset}/{split}.tsv"),
         controls=corpus_input("results/pair_controls/{dataset}/controls.tsv"),
-        vocabulary="results/build_vocabulary/{corpus}",
-        fitted="results/fit_preprocessing/{corpus}",
+        vocabulary=fitted_as("results/build_vocabulary/{corpus}"),
+        fitted=fitted_as("results/fit_preprocessing/{corpus}"),
     output:
         directory("results/prepare_cells/{corpus}"),
     log:
@@ -72,18 +73,18 @@ rule prepare_cells:
         config=lambda wildcards: settings(PIPELINE.preprocess[wildcards.corpus].store),
         atlases=lambda wildcards: settings(atlases_of(wildcards)),
         data=content_of_atlases,
+        new=lambda wildcards: "--new" if PIPELINE.preprocess[wildcards.corpus].like else "",
         code=code("prepare_cells"),
     shell:
         "python -m scripts.prepare_cells --screens {input.screens} --split {input.split}"
         " --controls {input.controls} --atlases {params.atlases:q} --vocabulary {input.vocabulary}"
-        " --fitted {input.fitted} --config {params.config:q} --threads {threads} --out {output}"
-        " > {log} 2>&1"
+        " --fitted {input.fitted} --config {params.config:q} --threads {threads} {params.new}"
+        " --out {output} > {log} 2>&1"
 
 
 rule check_corpus:
     input:
-        vocabulary="results/build_vocabulary/{corpus}",
-        fitted="results/fit_preprocessing/{corpus}",
+        fitted=fitted_as("results/fit_preprocessing/{corpus}"),
         store="results/prepare_cells/{corpus}",
     output:
         report(
@@ -101,5 +102,5 @@ rule check_corpus:
         config=lambda wildcards: settings(tokenizers_of(wildcards)),
         code=code("check_corpus"),
     shell:
-        "python -m scripts.check_corpus --vocabulary {input.vocabulary} --fitted {input.fitted}"
-        " --store {input.store} --config {params.config:q} --out {output} > {log} 2>&1"
+        "python -m scripts.check_corpus --fitted {input.fitted} --store {input.store}"
+        " --config {params.config:q} --out {output} > {log} 2>&1"

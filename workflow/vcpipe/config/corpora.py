@@ -36,11 +36,26 @@ def corpus_contradictions(name: str, corpus: Corpus) -> list[str]:
     return found
 
 
+def like_contradictions(name: str, corpus: Corpus, corpora: Mapping[str, Corpus]) -> list[str]:
+    """A corpus of new cells can only be like one that was fitted."""
+    if corpora[corpus.like].like is None:
+        return []
+    return [
+        f"preprocess.{name}.like is {corpus.like!r}, which is itself like "
+        f"{corpora[corpus.like].like!r}; expected a corpus that is fitted"
+    ]
+
+
 def run_contradictions(
     name: str, run: Pretrain, corpus: Corpus, atlases: Mapping[str, Atlas]
 ) -> list[str]:
     """What is wrong between a pretraining run and the corpus that it learns from."""
     where, found, tokenizer = f"pretrain.{name}", [], run.tokenizer
+    if corpus.like:
+        found.append(
+            f"{where}.corpus is {run.corpus!r}, whose cells are all for test; expected "
+            f"{corpus.like!r}, or another corpus that is fitted"
+        )
     # rank_value and paired_peaks are tokenized here and learned from by other objectives.
     usable = ("binned_expression", "continuous_projection")
     if run.objective == "masked_values" and tokenizer.strategy not in usable:

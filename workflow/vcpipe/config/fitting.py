@@ -1,6 +1,6 @@
 """preprocess.<corpus>: which cells are learned from, and what is fitted on them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,8 +72,10 @@ class Fit(Section):
     )
     target_sum: float = Field(1e4, gt=0, description="counts per cell after normalisation")
     log1p: bool = Field(True, description="log(1 + x) of them")
-    hvg_selection: int | None = Field(
-        None, ge=1, description="highly variable genes to choose; null: none"
+    hvg_selection: Annotated[int, Field(ge=1)] | str | None = Field(
+        None,
+        description="how many highly variable genes to choose, or a file whose first column names "
+        "them (hvg.csv); null: none",
     )
     hvg_flavor: Literal["seurat_v3", "seurat", "cell_ranger"] = Field(
         "seurat_v3",
@@ -97,3 +99,10 @@ class Fit(Section):
         if self.hvg_only and self.hvg_selection is None:
             raise ValueError("hvg_only needs hvg_selection, the number of genes to keep")
         return self
+
+    def num_hvgs(self) -> int | None:
+        """How many are chosen from the cells."""
+        return self.hvg_selection if isinstance(self.hvg_selection, int) else None
+
+    def hvg_file(self) -> str | None:
+        return self.hvg_selection if isinstance(self.hvg_selection, str) else None

@@ -26,6 +26,11 @@ class Corpus(Section):
             "control cells that are kept for scoring; null: leave out none"
         ),
     )
+    like: Name | None = Field(
+        None,
+        description="another corpus, whose vocabulary and fitted record are applied as they are: "
+        "these cells are new, and all of them for test; null: a corpus of its own",
+    )
     cell_split: CellSplit = Field(CellSplit(), description="of atlases: train, val and test")
     vocabulary: Vocabulary = Field(Vocabulary(), description="build_vocabulary")
     filters: Filters = Field(Filters(), description="which cells enter")
@@ -39,4 +44,17 @@ class Corpus(Section):
     def _some_cells(self):
         if not self.datasets and not self.atlases:
             raise ValueError("expected at least one name in datasets or atlases")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_fitted_twice(self):
+        own = [
+            name
+            for name in ("split", "cell_split", "vocabulary", "filters", "fit")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.like and own:
+            raise ValueError(
+                f"like is {self.like!r}, which decides on {', '.join(own)}; leave these out"
+            )
         return self

@@ -192,6 +192,9 @@ def check_files(pipeline: Pipeline) -> None:
         path = Path(pipeline.gears.cell_graphs.gene2go_file())
         check("gears.cell_graphs.gene2go", path, "expected GEARS's gene2go_all.pkl")
     for name, corpus in pipeline.preprocess.items():
+        if corpus.fit.hvg_file():
+            path = Path(corpus.fit.hvg_file())
+            check(f"preprocess.{name}.fit.hvg_selection", path, "expected a number, or a hvg.csv")
         for key, path in corpus.vocabulary.files().items():
             expected = "expected the file that it names"
             check(f"preprocess.{name}.vocabulary.{key}", Path(path), expected)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.fitting import CellSplit
-from vcpipe.data.cell_sets import LEFT_OUT, TRAIN, draw_cell_sets
+from vcpipe.data.cell_sets import LEFT_OUT, TEST, TRAIN, draw_cell_sets
 from vcpipe.data.screen import Screen, open_screen
 from vcpipe.data.seen import seen_of
 from vcpipe.data.sources.atlas import open_atlas
@@ -52,6 +52,14 @@ def open_corpus(
     opened = [part for name in sorted(atlases) for part in open_atlas(name, atlases[name])]
     sets += draw_cell_sets(opened, cell_split)
     return Corpus([*sources, *opened], sets, seen, bool(splits))
+
+
+def open_new_cells(screens: list[Path], atlases: Mapping[str, Atlas]) -> Corpus:
+    """The same of cells that nothing was fitted on, and nothing learns from: all are for test."""
+    sources = [ScreenCells(open_screen(path)) for path in screens]
+    sources += [part for name in sorted(atlases) for part in open_atlas(name, atlases[name])]
+    sets = [np.full(len(source), TEST, dtype=np.uint8) for source in sources]
+    return Corpus(sources, sets, {}, True)
 
 
 def _training_set(screen: Screen, rows: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.tokens.binned_expression import bins
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.errors import InputError
-from vcpipe.files import existing
 
 # Cells lie in random order, so some blocks show the bins of all.
 BLOCKS_LOOKED_AT = 32
@@ -23,7 +22,6 @@ BLOCKS_LOOKED_AT = 32
 def corpus_tables(
     store: CellStore,
     record: PreprocessingRecord,
-    coverage: Path,
     runs: Mapping[str, Tokenizer],
 ) -> dict[str, pd.DataFrame]:
     """All tables, by the names of their files."""
@@ -34,7 +32,7 @@ def corpus_tables(
         )
     lengths = lengths_table(store)
     return {
-        "coverage": coverage_table(coverage, store),
+        "coverage": coverage_table(store),
         "cells": cells_table(store),
         "features": features_table(record),
         "lengths": lengths,
@@ -43,17 +41,11 @@ def corpus_tables(
     }
 
 
-def coverage_table(path: Path, store: CellStore) -> pd.DataFrame:
-    """What build_vocabulary found, beside the features that fitting kept."""
-    table = pd.read_csv(existing(path, "the table that build_vocabulary writes"), sep="\t")
-    used = [
-        len(store.features_present[row.modality].get(row.dataset, ())) for row in table.itertuples()
-    ]
-    table["source"] = _sources(table["dataset"], [Path(path).name for path in table["path"]])
-    # Parts of a dataset share what the store has of them; several columns may be one feature.
-    table["used"] = np.minimum(used, table["known"])
-    table["filtered_out"] = table["known"] - table["used"]
-    return table
+def coverage_table(store: CellStore) -> pd.DataFrame:
+    """What of each source the store has: used, left out in fitting, unknown."""
+    table = pd.DataFrame(store.manifest["about"]["coverage"])
+    files = [Path(path).name for path in table["path"]]
+    return table.assign(source=_sources(table["dataset"], files))
 
 
 def cells_table(store: CellStore) -> pd.DataFrame:
@@ -146,10 +138,9 @@ def bins_table(
 
 
 def _drawn_blocks(store: CellStore) -> list[int]:
-    train = store.sets["train"]
-    if not len(train):
-        return []
-    first, last = (int(its) for its in store.block_of(np.array([train[0], train[-1]]))[0])
+    # New cells are all for test.
+    cells = store.sets["train"] or store.sets["test"]
+    first, last = (int(its) for its in store.block_of(np.array([cells[0], cells[-1]]))[0])
     order = first + generator_of(0).permutation(last - first + 1)
     return sorted(order[:BLOCKS_LOOKED_AT].tolist())
 

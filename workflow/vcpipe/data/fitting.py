@@ -6,6 +6,7 @@ has found. Only whole numbers are added up, so nothing depends on the order of c
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,13 @@ from vcpipe.data.feature_sums import (
 from vcpipe.data.preprocessing_record import PreprocessingRecord, as_bits, digests_of, rounded
 from vcpipe.data.training_cells import CellsToFit, refuse_no_cell, training_chunks
 from vcpipe.data.value_histogram import NUM_BINS, add_values, empty_histograms, medians, quantiles
-from vcpipe.data.variable_genes import VariableGenes, empty_variable_genes, places, rank_genes
+from vcpipe.data.variable_genes import (
+    VariableGenes,
+    empty_variable_genes,
+    given_genes,
+    places,
+    rank_genes,
+)
 from vcpipe.errors import InputError
 
 
@@ -78,11 +85,14 @@ def fit(
             continue
         genes = sums.genes[of]
         statistics[of]["median"] = _medians(genes, config)
-        if genes.variable:
+        if config.hvg_selection is not None:
             ids = np.flatnonzero(is_feature & statistics[of]["kept"] & (genes.place_of >= 0))
-            table = rank_genes(genes.variable, cells, of, ids, genes.place_of, config, filters)
+            if genes.variable:
+                table = rank_genes(genes.variable, cells, of, ids, genes.place_of, config, filters)
+            else:
+                table = given_genes(Path(config.hvg_file()), statistics[of]["name"], of, ids)
             statistics[of] = statistics[of].join(table)
-            is_variable = (statistics[of]["rank"] <= config.hvg_selection).to_numpy()
+            is_variable = statistics[of]["highly_variable"].eq(True).to_numpy()
             hvgs[of] = statistics[of][is_variable].sort_values("rank")["name"].tolist()
             if config.hvg_only:
                 kept = statistics[of]["kept"].to_numpy()
@@ -146,9 +156,7 @@ def _empty_gene_sums(cells: Sequence[CellsToFit], of: str, num_genes: int, confi
             is_measured[ids[ids >= 0]] = True
     place_of = np.where(is_measured, np.cumsum(is_measured) - 1, -1).astype(np.int32)
     num_measured = int(is_measured.sum())
-    variable = (
-        empty_variable_genes(cells, of, num_measured, config) if config.hvg_selection else None
-    )
+    variable = empty_variable_genes(cells, of, num_measured, config) if config.num_hvgs() else None
     return GeneSums(place_of, empty_histograms(num_measured), variable)
 
 

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,8 @@ from vcpipe.data.variance_sums import (
     mean_and_variance,
     part_of,
 )
-from vcpipe.errors import InputError
+from vcpipe.errors import InputError, listed
+from vcpipe.files import existing
 
 # Sums of all groups in memory; beyond it, groups are too many to compare genes within them.
 LARGEST_SUMS = 4e9
@@ -105,9 +107,9 @@ def rank_genes(
 
     `place_of` is where the sums of each gene of the vocabulary are, or -1.
     """
-    if config.hvg_selection > len(ids):
+    if config.num_hvgs() > len(ids):
         raise InputError(
-            f"hvg_selection is {config.hvg_selection}, but {len(ids)} genes of {of} are measured "
+            f"hvg_selection is {config.num_hvgs()}, but {len(ids)} genes of {of} are measured "
             "and kept (min_cells, min_gene_counts); lower it."
         )
     # Filters may have emptied a group.
@@ -127,12 +129,12 @@ def rank_genes(
             group = row_of[group_of_rows(variable.group_of, chunk)]
             add_to_clipped(clipped, chunk.counts["rna"], place, group)
         table = rank_by_variance(
-            mean_KG, deviation_KG, sums.num_cells_K, clipped, config.hvg_selection
+            mean_KG, deviation_KG, sums.num_cells_K, clipped, config.num_hvgs()
         )
     else:
         grouped = config.hvg_batch_key is not None
         table = rank_by_dispersion(
-            config.hvg_flavor, mean_KG, variance_KG, grouped, config.hvg_selection
+            config.hvg_flavor, mean_KG, variance_KG, grouped, config.num_hvgs()
         )
     mean_1G, variance_1G = mean_and_variance(all_groups(sums))
     table.insert(0, "mean", mean_1G[0])
@@ -143,3 +145,27 @@ def rank_genes(
 def places(place_of: np.ndarray, feature_ids: np.ndarray) -> np.ndarray:
     """Where something of each column's feature is held, -1 for features without an id."""
     return np.append(place_of, np.int32(-1))[feature_ids]
+
+
+def given_genes(path: Path, names: pd.Series, of: str, ids: np.ndarray) -> pd.DataFrame:
+    """Ranks of a user's genes, in the order of the file, whose first column names them.
+
+    EpiFoundation's hvg.csv; `ids` are the genes that are measured and kept.
+    """
+    existing(path, "a CSV whose first column names genes")
+    genes = pd.read_csv(path, dtype=str, keep_default_na=False).iloc[:, 0].tolist()
+    id_of = {names[number]: number for number in ids.tolist()}
+    unknown = [gene for gene in genes if gene not in id_of]
+    twice = sorted({gene for gene in genes if genes.count(gene) > 1})
+    if unknown or twice or not genes:
+        wrong = f"{len(unknown)} of {len(genes)} genes are not measured and kept in {of}: "
+        wrong += listed(unknown)
+        if not unknown:
+            wrong = f"{listed(twice)} stand twice" if twice else "it names no gene"
+        raise InputError(
+            f"{path}: {wrong}. Expected a header, and the symbols of the vocabulary in the first "
+            "column; correct the file (fit.hvg_selection), or give a number of genes."
+        )
+    ranks = np.arange(1, len(genes) + 1)
+    rows = pd.Index([id_of[gene] for gene in genes])
+    return pd.DataFrame({"rank": ranks, "highly_variable": True}, index=rows)
