@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     print(summary(store))
     if args.vocabulary_folder:
         checked = check_names(store, args.vocabulary_folder)
-        print(f"vocabulary: the same as in {', '.join(checked)}")
+        print(f"vocabulary: {', '.join(checked)} as in {args.vocabulary_folder}")
     if args.verify:
         print(f"verified: {store.verify():,} bytes are as they were written")
     modality = args.modality or store.modalities[0]

@@ -17,14 +17,20 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import ttest_ind
 
-from scripts import fit_baseline, predict_perturbations, prepare_cells, score_perturbations
+from scripts import (
+    build_vocabulary,
+    fit_baseline,
+    fit_preprocessing,
+    predict_perturbations,
+    prepare_cells,
+    score_perturbations,
+)
 from scripts.split_perturbations import main as split_perturbations
 from vcpipe.config.splits import Split
+from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.model_cells import evaluated_conditions
 from vcpipe.data.screen import names_digests, open_screen
 from vcpipe.data.splits import draw_controls, read_controls, read_split, write_controls
-from vcpipe.data.store import open_store
-from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.evaluation.baselines import BASELINES
 from vcpipe.evaluation.profiles import measured_profiles, training_profiles
 from vcpipe.evaluation.scoring import read_scores
@@ -78,8 +84,7 @@ def files(tmp_path):
         ]
     )
     write_controls(paths["controls"], draw_controls(open_screen(paths["cells"]), seed=1))
-    ids = build_vocabulary(GENES, ["<pad>", "<cls>", "<eoc>"]).ids
-    paths["vocabulary"].write_text(json.dumps(ids))
+    build_vocabulary.main([f"--screens={paths['cells']}", f"--out={paths['vocabulary']}"])
     return paths
 
 
@@ -185,40 +190,59 @@ def test_no_change_predicts_the_models_controls_of_the_held_out_cell_type(files,
     assert {row.tobytes() for row in predicted.X.astype(float)} == allowed
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
-def test_nothing_held_out_reaches_a_baseline_or_a_corpus(baseline, files, opened, tmp_path):
-    """With nonsense in the held-out perturbed cells and the scoring controls, all is the same."""
-
-    def learned(folder: Path) -> tuple[dict[str, bytes], list[bytes]]:
-        held_out = [f"--{name}={files[name]}" for name in ("cells", "split", "controls")]
-        fit_baseline.main([*held_out, f"--baseline={baseline}", f"--out={folder / 'baseline'}"])
-        prepare_cells.main(
-            [*held_out, f"--vocabulary={files['vocabulary']}", f"--out={folder / 'store'}"]
-        )
-        store = folder / "store"
-        bins = [(store / f"{name}.bin").read_bytes() for name in ("genes", "counts", "bins")]
-        with np.load(folder / "baseline") as arrays:
-            parameters = {name: arrays[name].tobytes() for name in arrays.files}
-        return parameters, bins
-
-    screen, _, controls = opened
-    (tmp_path / "clean").mkdir()
-    (tmp_path / "spoilt").mkdir()
-    clean = learned(tmp_path / "clean")
+def spoil(files, screen, controls) -> None:
+    """Nonsense in the held-out perturbed cells and the scoring controls."""
     scoring = np.array([controls.get(cell) == "scoring" for cell in screen.cells])
-    spoilt = np.flatnonzero((screen.cell_type == "C") & (screen.condition != "ctrl") | scoring)
+    rows = np.flatnonzero((screen.cell_type == "C") & (screen.condition != "ctrl") | scoring)
+    assert len(rows) > 100
     with h5py.File(files["cells"], "r+") as file:
         for matrix in ("X", "layers/counts"):
             starts, values = file[f"{matrix}/indptr"][:], file[f"{matrix}/data"][:]
-            for row in spoilt:
+            for row in rows:
                 values[starts[row] : starts[row + 1]] = 9
             file[f"{matrix}/data"][:] = values
-    assert learned(tmp_path / "spoilt") == clean
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_nothing_held_out_reaches_a_baseline(baseline, files, opened, tmp_path):
+    def learned(folder: str) -> dict[str, bytes]:
+        held_out = [f"--{name}={files[name]}" for name in ("cells", "split", "controls")]
+        fit_baseline.main([*held_out, f"--baseline={baseline}", f"--out={tmp_path / folder}"])
+        with np.load(tmp_path / folder) as arrays:
+            return {name: arrays[name].tobytes() for name in arrays.files}
+
+    clean = learned("clean")
+    spoil(files, opened[0], opened[2])
+    assert learned("spoilt") == clean
+
+
+def test_nothing_held_out_reaches_a_corpus(files, opened, tmp_path):
+    """Not what is fitted, and not what is stored: its shards are the same to the byte."""
+
+    def prepared(folder: Path) -> dict[str, bytes]:
+        corpus = [
+            *(f"--{name}={files[name]}" for name in ("split", "controls", "vocabulary")),
+            f"--screens={files['cells']}",
+        ]
+        fitted, store = folder / "fitted", folder / "store"
+        fit_preprocessing.main([*corpus, f"--out={fitted}", "fit.hvg_selection=10"])
+        prepare_cells.main(
+            [*corpus, f"--fitted={fitted}", f"--out={store}", "group_by=[cell_type,condition]"]
+        )
+        found = [*fitted.iterdir(), *store.rglob("*.bin")]
+        return {path.name: path.read_bytes() for path in found}
+
+    screen, _, controls = opened
+    clean = prepared(tmp_path / "clean")
+    assert {"record.json", "hvg.csv", "genes.tsv", "rna_0000.bin"} <= set(clean)
+    spoil(files, screen, controls)
+    assert prepared(tmp_path / "spoilt") == clean
 
     store = open_store(tmp_path / "spoilt" / "store")
-    seen = store.manifest["seen"]["d1"]
+    seen = store.manifest["about"]["seen"]["d1"]
     assert seen["cell_type"] == ["A", "B"]
     assert "GENE07+ctrl" not in seen["condition"]
-    cells = pd.read_csv(store.path / "cells.tsv", sep="\t")
-    assert set(cells["cell_type"]) == {"A", "B"}
-    assert not set(cells["cell"]) & {cell for cell, use in controls.items() if use == "scoring"}
+    labels = store.labels()
+    assert set(labels["cell_type"].to_pylist()) == {"A", "B"}
+    scoring = {cell for cell, use in controls.items() if use == "scoring"}
+    assert not set(labels["cell"].to_pylist()) & scoring

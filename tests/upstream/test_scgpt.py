@@ -11,6 +11,7 @@ import pytest
 from scripts import (
     build_cell_graphs,
     build_vocabulary,
+    fit_preprocessing,
     prepare_cells,
     pretrain,
     split_perturbations,
@@ -51,17 +52,18 @@ def put_a_target_first(raw: Path, targets: list[str]) -> None:
 
 
 def pretrain_encoder(folder: Path, cells: Path, table: Path, controls: Path) -> None:
-    vocabulary, store = folder / "vocab.json", folder / "store"
-    build_vocabulary.main([f"--cells={cells}", f"--out={vocabulary}", f"--genes={folder}/g.tsv"])
-    prepare_cells.main(
-        [
-            *(f"--cells={cells}", f"--split={table}", f"--controls={controls}"),
-            *(f"--vocabulary={vocabulary}", f"--out={store}"),
-        ]
-    )
+    vocabulary, fitted, store = (folder / name for name in ("vocabulary", "fitted", "store"))
+    corpus = [
+        *(f"--screens={cells}", f"--split={table}", f"--controls={controls}"),
+        f"--vocabulary={vocabulary}",
+    ]
+    build_vocabulary.main([f"--screens={cells}", f"--out={vocabulary}"])
+    fit_preprocessing.main([*corpus, f"--out={fitted}"])
+    prepare_cells.main([*corpus, f"--fitted={fitted}", f"--out={store}"])
     pretrain.main(
         [
-            *(f"--store={store}", f"--vocabulary={vocabulary}", f"--state={folder}/state"),
+            *(f"--store={store}", f"--vocabulary={vocabulary}", f"--fitted={fitted}"),
+            f"--state={folder}/state",
             *(f"--out={folder}/pretrained", f"--metrics={folder}/metrics.csv", "corpus=tiny"),
             *("tokenizer.max_genes=64", "tokenizer.strategy=continuous_projection"),
             *("model.hidden_dim=32", "model.num_layers=2", "model.num_heads=4"),

@@ -11,6 +11,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "tests", "workflow")
+TINY = "tests/workflow/config.yaml"
 
 
 def pytest_collection_modifyitems(items):
@@ -24,10 +25,12 @@ class Workflow:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def run(self, *arguments: str, profile: str = "demo", check: bool = True):
+    def run(
+        self, *arguments: str, profile: str = "demo", config: str = TINY, check: bool = True
+    ) -> subprocess.CompletedProcess:
         """Run snakemake as a user does, with the tiny configuration in place of the demo's."""
         done = subprocess.run(
-            self.command(*arguments, profile=profile),
+            self.command(*arguments, profile=profile, config=config),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -38,10 +41,10 @@ class Workflow:
             assert done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def command(self, *arguments: str, profile: str = "demo") -> list[str]:
+    def command(self, *arguments: str, profile: str = "demo", config: str = TINY) -> list[str]:
         # --configfile takes all that follows it, so it comes last.
         command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}"]
-        return [*command, *arguments, "--configfile", "tests/workflow/config.yaml"]
+        return [*command, *arguments, "--configfile", config]
 
     def planned(self, *arguments: str, profile: str = "demo") -> dict[str, int]:
         """The jobs that a dry run would run: {"pretrain": 1, ...}."""

@@ -1,4 +1,4 @@
-import json
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -7,8 +7,13 @@ import scipy.sparse as sp
 
 from scripts import inspect_store
 from tests.data.cell_store.memory_source import source_of, stored, to_store, vocabularies_of
+from vcpipe.config.vocabulary import Vocabulary
 from vcpipe.data.cell_store.exports import export_h5ad, export_zarr
 from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.fitted_corpus import Names
+from vcpipe.data.vocabulary import numbered
+from vcpipe.data.vocabulary_building import build_vocabularies
+from vcpipe.data.vocabulary_files import write_vocabularies
 from vcpipe.errors import InputError
 
 KNOWN = vocabularies_of(rna=80, atac=300)
@@ -75,16 +80,9 @@ def test_species_are_exported_apart(counts, tmp_path):
 
 
 def test_the_script_shows_verifies_and_writes(store, tmp_path, capsys):
-    folder = tmp_path / "vocabulary"
-    folder.mkdir()
-    for modality in ("rna", "atac"):
-        names = store.feature_names(modality, "human")
-        ids = {name: number for number, name in enumerate(names)}
-        (folder / f"{modality}_vocab.json").write_text(json.dumps(ids))
     out = ["--export-h5ad", str(tmp_path / "a.h5ad"), "--export-zarr", str(tmp_path / "a.zarr")]
     out += ["--modality", "atac", "--unpack", str(tmp_path / "copy")]
-    arguments = [str(store.path), "--verify", "--vocabulary-folder", str(folder), *out]
-    inspect_store.main(arguments)
+    inspect_store.main([str(store.path), "--verify", *out])
     shown = capsys.readouterr().out
     assert f"data_digest: {store.manifest['data_digest']}" in shown
     assert "200 cells" in shown
@@ -95,10 +93,41 @@ def test_the_script_shows_verifies_and_writes(store, tmp_path, capsys):
     assert "are as they were written" in shown
     assert ad.read_h5ad(tmp_path / "a.h5ad").shape == (200, 300)
     assert (tmp_path / "copy" / "manifest.json").exists()
-    ids["atac000003"], ids["atac000004"] = 4, 3
-    (folder / "atac_vocab.json").write_text(json.dumps(ids))
-    with pytest.raises(InputError, match="other ids for atac000003, atac000004"):
-        inspect_store.main([str(store.path), "--vocabulary-folder", str(folder)])
+
+
+def test_the_script_compares_the_store_with_a_folder_of_names(counts, tmp_path, capsys):
+    source = source_of("plate", {"rna": counts})
+    made, genes = build_vocabularies([source], Vocabulary()), source.features["rna"].names
+    known = {"rna": {"human": Names(made, Vocabulary()).vocabulary("rna", "human")}}
+    store = stored(tmp_path / "store", [source], known)
+    for name, vocabularies in {
+        "same": made,
+        "shuffled": with_genes(made, np.roll(genes, 1)),
+        "fewer": with_genes(made, genes[:-1]),
+        "mouse": with_genes(made, genes, "mouse"),
+    }.items():
+        write_vocabularies(tmp_path / name, vocabularies)
+
+    def compare(name: str) -> None:
+        arguments = ["--vocabulary-folder", str(tmp_path / name)]
+        inspect_store.main([str(store.path), *arguments])
+
+    compare("same")
+    assert f"vocabulary: rna of human as in {tmp_path / 'same'}" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"another rna vocabulary .* other ids for rna000000, "):
+        compare("shuffled")
+    with pytest.raises(InputError, match=r"94 and 93 names, other ids for rna000089\."):
+        compare("fewer")
+    with pytest.raises(InputError, match="no vocabulary for the genes of 'human'"):
+        compare("mouse")
+
+
+def with_genes(vocabularies, genes, species: str = "human"):
+    """The same with other genes, in an order of their own."""
+    special = vocabularies.special_tokens.names()
+    return replace(
+        vocabularies, genes={species: numbered(special, list(genes))}, gene_ids={species: {}}
+    )
 
 
 def test_names_of_features_stay_with_the_store(store):

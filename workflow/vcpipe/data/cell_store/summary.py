@@ -7,10 +7,8 @@ import pyarrow.compute as pc
 
 from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.cell_store.verification import stored_files
+from vcpipe.data.vocabulary_files import read_vocabularies
 from vcpipe.errors import InputError, listed
-from vcpipe.files import read_json
-
-VOCABULARIES = {"rna": "rna_vocab.json", "atac": "atac_vocab.json"}
 
 
 def summary(store: CellStore) -> str:
@@ -71,20 +69,18 @@ def _cells_of_datasets(store: CellStore) -> Counter[str]:
 
 
 def check_names(store: CellStore, folder: Path) -> list[str]:
-    """Compare the names in the store with a vocabulary's files; the files that were compared."""
-    compared = []
+    """Compare the names in the store with a folder of build_vocabulary; what was compared."""
+    vocabularies, compared = read_vocabularies(folder), []
     for modality in store.modalities:
         for species in store.manifest["modalities"][modality]["num_features"]:
-            choices = [folder / species / VOCABULARIES[modality], folder / VOCABULARIES[modality]]
-            path = next((choice for choice in choices if choice.exists()), choices[-1])
-            ids = read_json(path, "a vocabulary: {name: id}")
+            ids = vocabularies.of(modality, species).ids
             names = store.feature_names(modality, species)
             differ = [name for number, name in enumerate(names) if ids.get(name) != number]
             if differ or len(ids) != len(names):
                 raise InputError(
                     f"{store.path} was made with another {modality} vocabulary of {species} than "
-                    f"{path}: {len(names)} and {len(ids)} names, other ids for "
+                    f"that in {folder}: {len(names)} and {len(ids)} names, other ids for "
                     f"{listed(differ, 3) or 'none'}. Rerun prepare_cells."
                 )
-            compared.append(str(path))
+            compared.append(f"{modality} of {species}")
     return compared

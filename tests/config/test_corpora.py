@@ -1,0 +1,130 @@
+"""What a corpus, its atlases and the runs on it may not say together."""
+
+import pytest
+
+from vcpipe.config.reading import read_pipeline
+from vcpipe.errors import InputError
+
+PEAKS = {"paths": ["peaks.h5ad"]}
+
+
+@pytest.fixture
+def values() -> dict:
+    """A corpus of a screen, one of an atlas, and a run on each."""
+    return {
+        "datasets": {"d": {"path": "d.h5ad"}},
+        "atlases": {"a": {"rna": {"paths": ["a.h5ad"]}}},
+        "splits": {"s": {}},
+        "preprocess": {
+            "screens": {"datasets": ["d"], "split": "s"},
+            "cells": {"atlases": ["a"], "cell_split": {"val": 0.1}},
+        },
+        "pretrain": {"p": {"corpus": "screens"}, "q": {"corpus": "cells"}},
+    }
+
+
+def wrong(values: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        read_pipeline(values=values)
+    return str(caught.value)
+
+
+def paired(values: dict, **tokenizer) -> dict:
+    """The run on the atlas asks for peaks."""
+    values["pretrain"]["q"]["tokenizer"] = {"strategy": "paired_peaks"} | tokenizer
+    return values
+
+
+def test_what_belongs_together_is_read(values):
+    assert set(read_pipeline(values=values)[0].preprocess) == {"screens", "cells"}
+
+
+def test_a_name_in_datasets_and_in_atlases_is_refused(values):
+    values["atlases"]["d"] = values["atlases"]["a"]
+    values["preprocess"]["screens"]["atlases"] = ["d"]
+    text = wrong(values)
+    assert "preprocess.screens names d in datasets and in atlases; rename one" in text
+
+
+def test_an_atlas_that_is_not_there_is_named_with_those_that_are(values):
+    values["preprocess"]["cells"]["atlases"] = ["b"]
+    assert "preprocess.cells.atlases is 'b'; expected a name in atlases (a)" in wrong(values)
+
+
+@pytest.mark.parametrize(
+    "cell_split",
+    [{"val": 0.1}, {"test": 0.1}, {"method": "grouped", "key": "batch", "val_groups": ["b1"]}],
+)
+def test_cells_of_screens_are_not_drawn(values, cell_split):
+    values["preprocess"]["screens"]["cell_split"] = cell_split
+    text = wrong(values)
+    assert "preprocess.screens.cell_split is of atlases, and preprocess.screens.atlases" in text
+    assert "set split" in text
+
+
+def test_a_split_of_perturbations_needs_screens(values):
+    values["preprocess"]["cells"]["split"] = "s"
+    assert "preprocess.cells.split is of screens" in wrong(values)
+
+
+def test_a_corpus_of_nothing_is_refused(values):
+    values["preprocess"]["cells"] = {}
+    assert "expected at least one name in datasets or atlases" in wrong(values)
+
+
+@pytest.mark.parametrize("name", ["pad", "mask"])
+@pytest.mark.parametrize(("value", "is_bin"), [(0, True), (9, True), (10, False), (-3, False)])
+def test_a_special_value_that_is_a_bin_is_refused(values, name, value, is_bin):
+    values["pretrain"]["q"]["tokenizer"] = {"strategy": "binned_expression", "n_bins": 10}
+    tokens = {name: {"token": f"<{name}>", "value": value}}
+    values["preprocess"]["cells"]["vocabulary"] = {"special_tokens": tokens}
+    if not is_bin:
+        read_pipeline(values=values)
+        return
+    text = wrong(values)
+    assert f"pretrain.q: preprocess.cells.vocabulary.special_tokens.{name}.value is" in text
+    assert f"{value}, which is also a bin (0 to 9, n_bins is 10)" in text
+
+
+def test_where_nothing_is_binned_special_values_are_free_but_not_the_same(values):
+    tokens = {"pad": {"token": "<pad>", "value": 5}}
+    values["preprocess"]["cells"]["vocabulary"] = {"special_tokens": tokens}
+    values["pretrain"]["q"]["tokenizer"] = {"strategy": "continuous_projection"}
+    read_pipeline(values=values)
+    values["pretrain"]["q"]["tokenizer"] = {"strategy": "binned_expression"}
+    tokens["pad"]["value"] = -1
+    assert "special_tokens.mask.value is -1, and so is" in wrong(values)
+
+
+def test_paired_peaks_need_genes_and_peaks_of_every_part(values):
+    text = wrong(paired(values))
+    assert "is paired_peaks, but a of preprocess.cells has not both rna and atac" in text
+    values["atlases"]["a"]["atac"] = PEAKS
+    assert "has not both" not in wrong(paired(values))
+    values["pretrain"]["q"]["corpus"] = "screens"
+    assert "but d of preprocess.screens has not both rna and atac" in wrong(paired(values))
+
+
+@pytest.mark.parametrize("strategy", ["rank_value", "gene_embedding", "paired_peaks"])
+def test_masked_values_learns_values_only(values, strategy):
+    values["atlases"]["a"]["atac"] = PEAKS
+    values["pretrain"]["q"]["tokenizer"] = {"strategy": strategy}
+    text = wrong(values)
+    assert f"pretrain.q.tokenizer.strategy is '{strategy}' and objective is masked_values" in text
+    assert "expected binned_expression or continuous_projection" in text
+
+
+def test_hvg_sampling_needs_highly_variable_genes(values):
+    values["atlases"]["a"]["atac"] = PEAKS
+    text = wrong(paired(values, rna_sampling="hvg"))
+    assert "pretrain.q.tokenizer.rna_sampling is hvg; expected a number of genes in" in text
+    assert "preprocess.cells.fit.hvg_selection" in text
+    values["preprocess"]["cells"]["fit"] = {"hvg_selection": 100}
+    assert "rna_sampling" not in wrong(paired(values, rna_sampling="hvg"))
+
+
+def test_val_loss_is_of_the_corpuss_own_val_cells_or_of_a_share(values):
+    values["pretrain"]["q"]["val_fraction"] = 0
+    read_pipeline(values=values)
+    values["preprocess"]["cells"]["cell_split"] = {"test": 0.1}
+    assert "pretrain.q.val_fraction is 0" in wrong(values)
