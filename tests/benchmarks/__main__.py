@@ -1,6 +1,9 @@
 """Print and keep what we take beside our peers: make bench, or make bench NAME=convert.
 
-Writes results/bench/summary.csv; rows of benchmarks that are not run stay as they are.
+Writes results/bench/summary.csv; rows of benchmarks that are not run stay as they are. Peers that
+make bench does not install are named by SCGPT_PYTHON, SCMODELFORGE and EPIFOUNDATION (see
+preparation_tokens.py and preparation_pairs.py); a benchmark without its peer says so, and the
+others go on.
 """
 
 import argparse
@@ -12,6 +15,9 @@ import pandas as pd
 from tests.benchmarks.conversion import conversion
 from tests.benchmarks.full_size import full_size
 from tests.benchmarks.measuring import Row
+from tests.benchmarks.preparation_pairs import paired, panel_views
+from tests.benchmarks.preparation_store import preparation_store
+from tests.benchmarks.preparation_tokens import bin_3k, bin_18k, binned_tokens, rank_tokens
 
 SUMMARY = Path("results/bench/summary.csv")
 FOLDER = Path("results/bench/work")
@@ -19,6 +25,13 @@ FOLDER = Path("results/bench/work")
 # Benchmarks that share their runs are made together.
 TOGETHER = {
     conversion: ["convert", "convert_with_graphs", "convert_memory", "start_up", "start_up_memory"],
+    bin_18k: ["bin_18k", "bin_18k_drawn"],
+    bin_3k: ["bin_3k", "bin_3k_drawn"],
+    rank_tokens: ["rank_tokens"],
+    binned_tokens: ["binned_tokens"],
+    paired: ["paired_batches", "paired_batches_padded", "paired_batches_store"],
+    panel_views: ["panel_views"],
+    preparation_store: ["prepare_write", "prepare_write_memory", "prepare_write_size"],
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.
@@ -40,8 +53,10 @@ def main() -> None:
         made.error(f"no benchmark {sorted(unknown)}; there are {sorted(known)}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for function in wanted:
-        keep(function(FOLDER))
-    print(pd.read_csv(SUMMARY).to_markdown(index=False, floatfmt=".3g"))
+        if rows := function(FOLDER):
+            keep(rows)
+    if SUMMARY.exists():
+        print(pd.read_csv(SUMMARY).to_markdown(index=False, floatfmt=".3g"))
 
 
 def keep(rows: list[Row]) -> None:

@@ -52,3 +52,19 @@ def run(*command: str | Path) -> dict:
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def checkout_of(variable: str, benchmark: str) -> Path | None:
+    """The folder that an environment variable names; none: say that the benchmark is left out."""
+    named = os.environ.get(variable)
+    if named and Path(named).is_dir():
+        return Path(named).absolute()
+    found = f"{variable} is {named}, which is no folder" if named else f"{variable} is not set"
+    print(f"{benchmark} is left out: {found}; it names a checkout of the peer", flush=True)
+    return None
+
+
+def revision(checkout: Path) -> str:
+    """Its commit, in short."""
+    command = ("git", "-C", checkout, "rev-parse", "--short", "HEAD")
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

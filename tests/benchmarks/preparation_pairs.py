@@ -1,12 +1,13 @@
 """Batches of paired RNA and ATAC beside EpiFoundation's loader, and panel views beside numpy.
 
-EPIFOUNDATION names a checkout of github.com/UCSC-VLAA/EpiFoundation, whose dataset runs in our own
-Python; without it the benchmark says so and is left out. 20,000 genes and 150,000 peaks, of which a
-cell detects 3,481 and 6,941.
+EPIFOUNDATION names a checkout, whose dataset runs in our own Python; without it the benchmark says
+so and is left out. 20,000 genes and 150,000 peaks, of which a cell detects 3,481 and 6,941.
+
+    git clone https://github.com/UCSC-VLAA/EpiFoundation work/EpiFoundation
+    make bench NAME=paired_batches EPIFOUNDATION=work/EpiFoundation
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from tests.benchmarks.epifoundation_peer import ATAC_MAX_LEN, RNA_MAX_LEN
-from tests.benchmarks.measuring import Row, row, run
+from tests.benchmarks.measuring import Row, checkout_of, revision, row, run
 from tests.benchmarks.token_cells import write_cells
 from tests.data.cell_store.memory_source import MemorySource, stored, vocabularies_of
 
@@ -28,9 +29,8 @@ UNIT = "CPU ms per cell"
 
 def paired(folder: Path, num_cells: int = 608, repeats: int = 3) -> list[Row]:
     """paired_batches from rows in memory, _padded as the peer's arrays are, _store from disk."""
-    checkout = os.environ.get("EPIFOUNDATION")
+    checkout = checkout_of("EPIFOUNDATION", "paired_batches")
     if not checkout:
-        print("paired_batches is left out: EPIFOUNDATION names no checkout")
         return []
     folder = folder / "pairs"
     write_pairs(folder, num_cells)
@@ -44,8 +44,9 @@ def paired(folder: Path, num_cells: int = 608, repeats: int = 3) -> list[Row]:
     ]
     check_pairs(folder)
     theirs = [per_cell(turn["peer"]) for turn in turns]
+    version = f"EpiFoundation {revision(checkout)}"
     return [
-        row(name, [per_cell(turn[kind]) for turn in turns], theirs, UNIT, "EpiFoundation", floor=50)
+        row(name, [per_cell(turn[kind]) for turn in turns], theirs, UNIT, version, floor=50)
         for name, kind in kinds.items()
     ]
 
