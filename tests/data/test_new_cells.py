@@ -45,11 +45,7 @@ def prepared(atlases: str, fitted: list[str], out):
 def test_new_cells_keep_the_numbers_and_genes_that_were_fitted(atlas, fitted, counts, tmp_path):
     order = np.random.default_rng(0).permutation(counts.n_vars)[5:]
     store = prepared(atlas("second", slice(60, 120), order), fitted, tmp_path / "store")
-    assert {name: len(its) for name, its in store.sets.items()} == {
-        "train": 0,
-        "val": 0,
-        "test": 60,
-    }
+    assert [len(its) for its in store.sets.values()] == [0, 0, 60]
     record = read_record(tmp_path / "record/record.json")
     assert store.manifest["about"]["record_digest"] == record.digest
     names = np.array(store.feature_names("rna", "human"))
@@ -72,7 +68,7 @@ def test_new_cells_of_other_genes_are_refused(atlas, fitted, counts, tmp_path):
     other.var_names = [f"OTHER{i}" for i in range(other.n_vars)]
     other.write_h5ad(tmp_path / "other.h5ad")
     settings = json.dumps({"other": {"rna": {"paths": [str(tmp_path / "other.h5ad")]}}})
-    with pytest.raises(InputError, match="other.h5ad"):
+    with pytest.raises(InputError, match=r"other\.h5ad"):
         prepared(settings, fitted, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
