@@ -17,8 +17,14 @@ from vcpipe.plots.figures import (
     save_svg,
 )
 
-# Known and used, known and left out, unknown.
-COVERAGE_COLOURS = {"used": BLUE, "filtered out": ORANGE, "unknown": VERMILION}
+# Known and used, known and left out in fitting, unknown to the vocabulary, and without a name in
+# its species: no ortholog.
+COVERAGE_COLOURS = {
+    "used": BLUE,
+    "filtered out": ORANGE,
+    "unknown": VERMILION,
+    "unnamed": LIGHT_GREY,
+}
 RUN_COLOURS = (VERMILION, ORANGE, GREY)
 
 
@@ -48,7 +54,7 @@ def coverage_figure(coverage: pd.DataFrame, corpus: str) -> Figure:
         _name_bars(ax, names)
         ax.set(xlabel="Genes or peaks of the source")
         figure.suptitle(f"What the vocabulary of {corpus} covers")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -56,7 +62,7 @@ def cells_figure(cells: pd.DataFrame, corpus: str) -> Figure:
     """A bar for each source: cells by set, and those left out by reason."""
     names = list(dict.fromkeys(cells["source"]))
     kinds = list(dict.fromkeys(cells["what"]))
-    kept = [kind for kind in kinds if kind in ("train", "val", "test")]
+    kept = [name for name in ("train", "val", "test") if name in kinds]
     colours = dict(zip(kept, (BLUE, "#56B4E9", "#009E73"), strict=False))
     others = [kind for kind in kinds if kind not in kept]
     colours |= dict(zip(others, [LIGHT_GREY, GREY, ORANGE, VERMILION] * len(others), strict=False))
