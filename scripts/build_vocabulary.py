@@ -38,6 +38,12 @@ def main(argv: list[str] | None = None) -> None:
         sources += open_atlas(name, atlas)
     if not sources:
         raise InputError("there are no --screens and no --atlases; expected at least one.")
+    for name, atlas in args.atlases.items():
+        if atlas.orthologs and atlas.atac and args.config.gene_chromosomes:
+            print(
+                f"note: peaks of {name} lie in the genome of {atlas.species}, its genes are said to "
+                f"lie where their orthologs of {atlas.ortholog_species} do (gene_chromosomes)"
+            )
     vocabularies = build_vocabularies(sources, args.config)
     with writing(args.out) as partial:
         write_vocabularies(partial, vocabularies)
