@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, atlas in args.atlases.items():
         if atlas.orthologs and atlas.atac and args.config.gene_chromosomes:
             print(
-                f"note: peaks of {name} lie in the genome of {atlas.species}, its genes are said to "
+                f"note: peaks of {name} are in the genome of {atlas.species}, its genes are said to "
                 f"lie where their orthologs of {atlas.ortholog_species} do (gene_chromosomes)"
             )
     vocabularies = build_vocabularies(sources, args.config)
