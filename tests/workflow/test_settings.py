@@ -26,7 +26,7 @@ from scripts import (
     split_perturbations,
     summarise,
 )
-from tests.workflow.tiny_atlas import write_atlas
+from tests.workflow.tiny_atlas import GENES, write_atlas
 from vcpipe.config.atlases import Artifact, Census
 from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.datasets import Download
@@ -373,12 +373,15 @@ def read_an_atlas(folder: Path) -> None:
     ):
         assert len(chain.tokenize(max_genes=16, **values)) == 8
     assert len(chain.pair(atac_max_len=8, rna_max_len=8)) == 8
-    # Without orthologs genes are those of the files' species.
+    # Without orthologs genes are those of the files' species; a given vocabulary may lack some.
     (folder / "mouse").mkdir()
-    no_human_names = {
+    genes = folder / "mouse/vocab.json"
+    names = ["<cls>", "<pad>", *GENES[1:]]
+    genes.write_text(json.dumps({name: number for number, name in enumerate(names)}))
+    of_mouse = {
         "atlases": {"cells": {"orthologs": None}},
-        "preprocess": {"cells": {"vocabulary": {"gene_chromosomes": None}}},
+        "preprocess": {"cells": {"vocabulary": {"gene_chromosomes": None, "genes": str(genes)}}},
     }
-    AtlasChain(folder / "mouse", no_human_names).build_vocabulary()
+    AtlasChain(folder / "mouse", of_mouse).build_vocabulary()
     gene_embedding = Tokenizer(strategy="gene_embedding", embedding_dim=4)
     check_embedding_dim(gene_embedding.embedding_dim, 4, "vectors.npy")
