@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, atlas in args.atlases.items():
         if atlas.orthologs and atlas.atac and args.config.gene_chromosomes:
             print(
-                f"note: peaks of {name} lie in the genome of {atlas.species}, its genes are said to "
-                f"lie where their orthologs of {atlas.ortholog_species} do (gene_chromosomes)"
+                f"note: peaks of {name} lie in the genome of {atlas.species}, its genes are said "
+                f"to lie where their orthologs of {atlas.ortholog_species} do (gene_chromosomes)"
             )
     vocabularies = build_vocabularies(sources, args.config)
     with writing(args.out) as partial:

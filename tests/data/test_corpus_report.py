@@ -14,9 +14,9 @@ from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.corpus import Corpus
 from vcpipe.data.corpus_report import corpus_tables, most_tokens, truncation_table
-from vcpipe.data.fitted_corpus import Names, fit_corpus, to_store
+from vcpipe.data.corpus_to_store import to_store
+from vcpipe.data.fitted_corpus import Names, fit_corpus
 from vcpipe.data.vocabulary_building import build_vocabularies
-from vcpipe.data.vocabulary_report import write_fates
 from vcpipe.errors import InputError
 from vcpipe.files import write_json
 
@@ -47,7 +47,7 @@ def corpus(generator) -> Corpus:
 
 @pytest.fixture
 def made(corpus, tmp_path):
-    """Store, record and the table of coverage; two genes are unknown, and one is filtered out."""
+    """Store and record; two genes are unknown, and one is filtered out."""
     given = tmp_path / "vocab.json"
     genes = ["<cls>", "<pad>", *(f"rna{i}" for i in range(2, NUM_GENES))]
     write_json(given, {gene: number for number, gene in enumerate(genes)})
@@ -55,12 +55,15 @@ def made(corpus, tmp_path):
     names = Names(build_vocabularies(corpus.sources, config), config)
     fitting = Fitting(filters={"min_genes": 2}, fit={"min_cells": 3})
     record = fit_corpus(corpus, names, fitting).record
-    sources, vocabularies = to_store(corpus, names, record)
-    about = {"vocabulary_digest": names.vocabularies.digest, "record_digest": record.digest}
+    sources, vocabularies, coverage = to_store(corpus, names, record)
+    about = {
+        "vocabulary_digest": names.vocabularies.digest,
+        "record_digest": record.digest,
+        "coverage": coverage,
+    }
     settings = CellStore(block_size=4)
     write_store(tmp_path / "store", sources, settings, about, vocabularies=vocabularies)
-    write_fates(tmp_path, corpus.sources, names.vocabularies, config)
-    return open_store(tmp_path / "store"), record, tmp_path / "coverage.tsv"
+    return open_store(tmp_path / "store"), record
 
 
 def test_every_gene_of_a_source_is_used_left_out_or_unknown(made):
@@ -78,7 +81,7 @@ def test_every_cell_of_a_source_is_in_a_set_or_left_out_for_a_reason(made):
     cells = corpus_tables(*made, RUNS)["cells"]
     its = cells[cells["source"] == "atlas, plate2.h5ad"].set_index("what")["cells"]
     # Cells 1 to 3 have fewer than two genes that the vocabulary knows.
-    assert its.to_dict() == {"train": 13, "val": 2, "test": 2, "no_set": 1, "min_genes": 3}
+    assert its.to_dict() == {"train": 13, "val": 2, "test": 2, "held_out": 1, "min_genes": 3}
     assert cells["cells"].sum() == 2 * (NUM_GENES + 1)
 
 
@@ -150,23 +153,23 @@ def test_a_corpus_without_runs_has_tables_without_rows(made):
 
 
 def test_a_record_that_the_store_was_not_written_with_is_refused(made, corpus, tmp_path):
-    store, _, coverage = made
+    store, _ = made
     config = Vocabulary()
     names = Names(build_vocabularies(corpus.sources, config), config)
     other = fit_corpus(corpus, names, Fitting()).record
     with pytest.raises(InputError, match=f"but the given one is {other.digest}"):
-        corpus_tables(store, other, coverage, RUNS)
+        corpus_tables(store, other, RUNS)
 
 
 def test_the_script_writes_tables_and_figures(made, tmp_path, capsys):
-    store, record, coverage = made
+    store, record = made
     (tmp_path / "fitted").mkdir()
     record.write(tmp_path / "fitted/record.json")
     runs = "runs.short={strategy: binned_expression, max_genes: 8, n_bins: 6}"
     check_corpus.main(
         [
-            *(f"--vocabulary={coverage.parent}", f"--fitted={tmp_path / 'fitted'}"),
-            *(f"--store={store.path}", f"--out={tmp_path / 'out'}", runs),
+            *(f"--fitted={tmp_path / 'fitted'}", f"--store={store.path}"),
+            *(f"--out={tmp_path / 'out'}", runs),
         ]
     )
     names = {path.name for path in (tmp_path / "out").iterdir()}

@@ -14,7 +14,8 @@ from vcpipe.data.cell_sets import TEST, TRAIN
 from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.corpus import Corpus
-from vcpipe.data.fitted_corpus import Names, fit_corpus, ids_of, read_names, to_store
+from vcpipe.data.corpus_to_store import to_store
+from vcpipe.data.fitted_corpus import Names, fit_corpus, ids_of, read_names
 from vcpipe.data.preprocessing_record import read_record
 from vcpipe.data.vocabulary_building import build_vocabularies
 from vcpipe.data.vocabulary_files import read_vocabularies
@@ -59,7 +60,7 @@ def names_of(sources, **settings) -> Names:
 
 def stored(path, corpus: Corpus, names: Names, **fitting):
     record = fit_corpus(corpus, names, Fitting(**fitting)).record
-    made, vocabularies = to_store(corpus, names, record)
+    made, vocabularies, _ = to_store(corpus, names, record)
     about = {"vocabulary_digest": names.vocabularies.digest, "record_digest": record.digest}
     write_store(path, made, CellStore(), about, vocabularies=vocabularies)
     return open_store(path)

@@ -24,7 +24,8 @@ def tables() -> dict[str, pd.DataFrame]:
                 "modality": ["rna", "atac", "rna"],
                 "used": [1500, 18000, 900],
                 "filtered_out": [0, 7000, 80],
-                "unknown": [100, 0, 20],
+                "unknown": [90, 0, 20],
+                "unnamed": [10, 0, 0],
             }
         ),
         "cells": pd.DataFrame(
@@ -96,7 +97,7 @@ def test_every_source_and_modality_has_a_bar_of_what_became_of_its_features(tabl
     ends = {bar.get_y(): bar.get_x() + bar.get_width() for bar in ax.patches}
     assert sorted(ends.values()) == [1000, 1600, 25000]
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["used", "filtered out", "unknown"]
+    assert shown == ["used", "filtered out", "unknown", "unnamed"]
 
 
 def test_cells_are_shown_by_set_and_by_the_reason_that_left_them_out(tables):

@@ -66,8 +66,8 @@ def test_every_cell_is_paired_and_none_is_lost_without_a_reason(results, store, 
     assert pairs == {"dataset": "snareseq", **dict.fromkeys(["rna", "atac", "paired"], NUM_CELLS)}
     open_peaks = pd.Series(np.diff(raw["atac"].X.tocsr().indptr), raw["atac"].obs_names)
     kept = store.labels(np.arange(len(store)), ["cell"])["cell"].to_pylist()
-    assert open_peaks[kept].min() >= 50
-    assert cells["min_peaks"] <= (open_peaks < 50).sum() <= cells["min_peaks"] + cells["min_genes"]
+    assert open_peaks[kept].min() >= 10
+    assert cells["min_peaks"] <= (open_peaks < 10).sum() <= cells["min_peaks"] + cells["min_genes"]
 
 
 def test_both_modalities_of_a_cell_are_its_own(store, raw):

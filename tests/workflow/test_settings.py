@@ -52,7 +52,7 @@ from vcpipe.data.tokens.truncation import measured_by
 # Read by the rules, which are no Python that can be watched; their text shows it.
 BY_RULES = {
     ("Pipeline", "schema_version"),  # its only value is checked by the model
-    *(("Corpus", name) for name in ("datasets", "atlases", "split")),
+    *(("Corpus", name) for name in ("datasets", "atlases", "split", "like")),
     *(("Atlas", name) for name in ("census", "artifact")),
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
     ("Pretrain", "corpus"),
@@ -131,7 +131,7 @@ class Chain:
         self.step(
             check_corpus.main,
             Tokenizers(runs={name: run.tokenizer for name, run in runs.items()}),
-            **made,
+            fitted=folder / "fitted",
             store=folder / "store",
             out=folder / "corpus",
         )
