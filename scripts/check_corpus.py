@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     for row in tables["truncation"].itertuples():
         longer = f"{row.truncated_share:.1%} of cells have more than {row.most_tokens} features"
         print(f"{row.run}, {row.modality}: {longer}")
-    print(f"{len(store)} cells of {len(tables['coverage'])} sources -> {args.out}")
+    sources = tables["cells"]["source"].nunique()
+    print(f"{len(store)} cells of {sources} sources -> {args.out}")
 
 
 if __name__ == "__main__":

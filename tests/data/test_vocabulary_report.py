@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,41 @@ def test_paired_mouse_cells_and_human_cells_share_human_genes(tmp_path):
     # Cells of one species alone: what both have is what the vocabulary of both shares.
     both = set(pd.read_csv(tmp_path / "out/genes.tsv", sep="\t").query("token_id >= 0")["token"])
     assert both == set(found.features(found.genes["human"]))
+
+
+def test_pairs_and_orthologs_of_atlases_are_reported(counts, tmp_path, capsys):
+    """Of 120 and 100 cells 100 are paired; of 30 genes all but two have a name in mouse."""
+    counts.write_h5ad(tmp_path / "rna.h5ad")
+    peaks = counts[20:, :4].copy()
+    peaks.var_names = [f"chr1:{start}-{start + 50}" for start in range(0, 400, 100)]
+    peaks.write_h5ad(tmp_path / "atac.h5ad")
+    (tmp_path / "names.csv").write_text(
+        "".join(f"Gene{max(i, 1):02d},GENE{i:02d}\n" for i in range(28)) + ",GENE28\n"
+    )
+    atlas = {
+        "rna": {"paths": [str(tmp_path / "rna.h5ad")]},
+        "atac": {"paths": [str(tmp_path / "atac.h5ad")]},
+        "orthologs": str(tmp_path / "names.csv"),
+        "ortholog_species": "mouse",
+    }
+    build(tmp_path / "out", f"--atlases={json.dumps({'a': atlas})}")
+    pairs = pd.read_csv(tmp_path / "out/pairs.tsv", sep="\t")
+    assert pairs.values.tolist() == [["a", 120, 100, 100]]
+    table = pd.read_csv(tmp_path / "out/orthologs.tsv", sep="\t", keep_default_na=False)
+    assert len(table) == 30
+    found = table.set_index("gene")
+    assert found.loc[["GENE00", "GENE01", "GENE28", "GENE29"], "ortholog"].tolist() == [
+        *("Gene01", "Gene01", "", ""),
+    ]
+    assert table["fate"].value_counts().to_dict() == {
+        **{"one_to_one": 26, "added": 2},
+        **{"none": 1, "unknown": 1},
+    }
+    shown = capsys.readouterr().out
+    assert "one_to_one" in shown
+    assert "paired" in shown
+
+
+def test_screens_have_neither_pairs_nor_orthologs(screen, tmp_path):
+    build(tmp_path / "out", f"--screens={screen.path}")
+    assert not {"pairs.tsv", "orthologs.tsv"} & {path.name for path in (tmp_path / "out").iterdir()}

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow.tiny_atlas import write_atlas
+
 PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "tests", "workflow")
-TINY = "tests/workflow/config.yaml"
+TINY, ATLAS = "tests/workflow/config.yaml", "tests/workflow/atlas.yaml"
+ATLAS_RESULTS = "results/check_corpus/cells", "results/pretrain/cells_masked/checkpoint"
 
 
 def pytest_collection_modifyitems(items):
     """Tests on the finished workflow stay in one process: it is made once."""
     for item in items:
-        if "finished" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("finished"))
+        for made_once in {"finished", "finished_atlas"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(made_once))
 
 
 class Workflow:
@@ -46,9 +49,15 @@ class Workflow:
         command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}"]
         return [*command, *arguments, "--configfile", config]
 
-    def planned(self, *arguments: str, profile: str = "demo") -> dict[str, int]:
+    def planned(
+        self,
+        *arguments: str,
+        target: str = "results/eval/summary.csv",
+        profile: str = "demo",
+        config: str = TINY,
+    ) -> dict[str, int]:
         """The jobs that a dry run would run: {"pretrain": 1, ...}."""
-        done = self.run("results/eval/summary.csv", "-n", *arguments, profile=profile)
+        done = self.run(target, "-n", *arguments, profile=profile, config=config)
         # The progress bar's logger writes to stderr, Snakemake's own to stdout.
         output = done.stdout + done.stderr
         rows = re.findall(r"^ *([a-z][a-z_ ]*?) +(\d+) *$", output, re.MULTILINE)
@@ -89,6 +98,15 @@ def finished(tmp_path_factory) -> Workflow:
     workflow.run(
         "results/eval/summary.csv", "results/convert_to_gears/tiny/data_pyg/cell_graphs.pkl"
     )
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def finished_atlas(tmp_path_factory) -> Workflow:
+    """The corpus of tests/workflow/atlas.yaml and a run on it have been made, once."""
+    workflow = copy_of_the_project(tmp_path_factory.mktemp("atlas") / "project")
+    write_atlas(workflow.folder / "atlas")
+    workflow.run(*ATLAS_RESULTS, config=ATLAS)
     return workflow
 
 

@@ -60,10 +60,14 @@ def test_every_cell_is_paired_and_none_is_lost_without_a_reason(results, store, 
     assert cells[["train", "val", "test"]].to_dict() == {
         name: len(its) for name, its in store.sets.items()
     }
+    (pairs,) = pd.read_csv(results / "build_vocabulary/cortex/pairs.tsv", sep="\t").to_dict(
+        "records"
+    )
+    assert pairs == {"dataset": "snareseq", **dict.fromkeys(["rna", "atac", "paired"], NUM_CELLS)}
     open_peaks = pd.Series(np.diff(raw["atac"].X.tocsr().indptr), raw["atac"].obs_names)
     kept = store.labels(np.arange(len(store)), ["cell"])["cell"].to_pylist()
-    assert open_peaks[kept].min() >= 50
-    assert cells["min_peaks"] <= (open_peaks < 50).sum() <= cells["min_peaks"] + cells["min_genes"]
+    assert open_peaks[kept].min() >= 10
+    assert cells["min_peaks"] <= (open_peaks < 10).sum() <= cells["min_peaks"] + cells["min_genes"]
 
 
 def test_both_modalities_of_a_cell_are_its_own(store, raw):
@@ -101,6 +105,9 @@ def test_mouse_genes_are_called_by_their_human_orthologs(results, store):
     assert (genes["known"], genes["unnamed"], genes["unknown"]) == (1551, 125, 0)
     assert (peaks["features"], peaks["known"]) == (25_734, 25_734)
     assert (coverage["used"] + coverage["filtered_out"] == coverage["known"]).all()
+    fates = pd.read_csv(results / "build_vocabulary/cortex/orthologs.tsv", sep="\t")
+    assert len(fates) == 1677
+    assert fates["ortholog"].nunique() == 1551
     with (DATA / "genes/human2mouse_ensembl105.csv").open() as file:
         human = {row[0] for row in csv.reader(file) if row[1]}
     ids = json.loads((DATA / "genes/scgpt_default_gene_vocab.json").read_text())

@@ -15,7 +15,9 @@ def test_each_profile_lists_the_whole_dag(fresh, profile):
         "check_dataset",
         "split_perturbations",
         "build_vocabulary",
+        "fit_preprocessing",
         "prepare_cells",
+        "check_corpus",
         "pretrain",
         "match_genes",
         "finetune_perturbation",
@@ -46,7 +48,7 @@ def test_gpu_rules_ask_for_gpus_and_every_rule_for_memory_and_time(fresh):
             :1
         ]
     }
-    assert len(jobs) == 22
+    assert len(jobs) == 24
     for resources in jobs.values():
         assert "mem_mb=" in resources
         assert "runtime=" in resources

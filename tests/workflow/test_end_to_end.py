@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
+from vcpipe.data.cell_store.reading import open_store
+
 COLUMNS = [
     "model",
     "kind",
@@ -61,6 +63,22 @@ def test_the_report_says_how_many_genes_the_vocabulary_knows(results):
     assert (genes["gene"] == genes["token"]).all()
 
 
+def test_the_report_says_what_the_corpus_holds(results):
+    tables = {
+        path.stem: pd.read_csv(path, sep="\t")
+        for path in (results / "check_corpus/tiny").glob("*.tsv")
+    }
+    (coverage,) = tables["coverage"].to_dict("records")
+    assert (coverage["features"], coverage["used"], coverage["unknown"]) == (60, 60, 0)
+    assert tables["cells"]["cells"].sum() == 400
+    store = open_store(results / "prepare_cells/tiny")
+    kept = tables["cells"].set_index("what")["cells"]["train"]
+    assert kept == len(store) == tables["lengths"]["cells"].sum()
+    assert tables["truncation"]["run"].tolist() == ["tiny_masked"]
+    # The only run does not bin.
+    assert tables["bins"].empty
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_gears_finds_its_files(results):
     folder = results / "convert_to_gears/tiny"
@@ -79,7 +97,7 @@ def test_gears_finds_its_files(results):
 
 def test_no_cell_that_is_tested_on_was_trained_on(results):
     split = pd.read_csv(results / "split_perturbations/tiny/simulation_1_0.75.tsv", sep="\t")
-    trained = pd.read_csv(results / "prepare_cells/tiny/cells.tsv", sep="\t")
+    trained = open_store(results / "prepare_cells/tiny").labels().to_pandas()
     held_out = set(split.loc[split["set"] != "train", "condition"])
     assert held_out
     assert not held_out & set(trained["condition"])
@@ -118,6 +136,8 @@ def test_the_report_is_written_without_complaints(finished):
     text = (finished.folder / "results/report.html").read_text()
     assert "System Message" not in text
     for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "models.svg"):
+        assert name in text
+    for name in ("coverage.tsv", "truncation.tsv", "lengths.svg", "cells.svg"):
         assert name in text
     for name in ("data_checks.tsv", "knockdown.svg", "batches.svg", "targets.tsv"):
         assert name in text

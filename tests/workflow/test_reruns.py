@@ -5,12 +5,15 @@ import time
 
 import pytest
 
+from tests.workflow.conftest import ATLAS, ATLAS_RESULTS
+
 AFTER_FINETUNING = {
     "finetune_perturbation": 1,
     "predict_perturbations": 1,
     "score_perturbations": 1,
     "summarise": 1,
 }
+AFTER_PREPARING = {"prepare_cells": 1, "check_corpus": 1, "pretrain": 1, **AFTER_FINETUNING}
 
 
 def test_a_finished_workflow_has_nothing_to_do(finished):
@@ -21,7 +24,7 @@ def test_a_finished_workflow_has_nothing_to_do(finished):
     ("file", "old", "new"),
     [
         ("workflow/vcpipe/training/loop.py", "def train(", "# a comment\ndef train("),
-        ("workflow/vcpipe/data/binning.py", '"""Counts -> value bins', '"""Value bins'),
+        ("workflow/vcpipe/data/binning.py", '"""Values -> bins', '"""Bins'),
         ("scripts/pretrain.py", '"""Pretrain an encoder', '"""Train an encoder'),
         ("workflow/vcpipe/config/eval.py", 'description="ridge penalty"', 'description="penalty"'),
         ("profiles/demo/config.yaml", "cores: 2", "cores: 1"),
@@ -69,8 +72,18 @@ def test_a_touch_reruns_nothing(finished):
 
 
 def test_an_edited_library_function_reruns_the_rules_that_import_it_and_what_follows(edited):
-    edited.edit("workflow/vcpipe/data/binning.py", "np.clip(", "1 * np.clip(")
-    assert edited.planned() == {"prepare_cells": 1, "pretrain": 1, **AFTER_FINETUNING}
+    edited.edit("workflow/vcpipe/data/tokens/masking.py", "np.where(", "1 * np.where(")
+    assert edited.planned() == {"pretrain": 1, **AFTER_FINETUNING}
+
+
+def test_an_edit_of_the_store_does_not_refit(edited):
+    edited.edit("workflow/vcpipe/data/cell_store/buckets.py", "np.cumsum(", "1 * np.cumsum(")
+    assert edited.planned() == AFTER_PREPARING
+
+
+def test_an_edit_of_fitting_keeps_the_vocabulary(edited):
+    edited.edit("workflow/vcpipe/data/variance_sums.py", "import numpy", "X = 1\nimport numpy")
+    assert edited.planned() == {"fit_preprocessing": 1, **AFTER_PREPARING}
 
 
 def test_an_edit_of_finetuning_does_not_rerun_pretraining(edited):
@@ -111,12 +124,17 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
         ),
         ("pretrain.tiny_masked.training.seed=7", {"pretrain": 1, **AFTER_FINETUNING}),
         (
+            "pretrain.tiny_masked.tokenizer.max_genes=24",
+            {"check_corpus": 1, "pretrain": 1, **AFTER_FINETUNING},
+        ),
+        ("preprocess.tiny.store.seed=3", AFTER_PREPARING),
+        ("preprocess.tiny.fit.min_cells=2", {"fit_preprocessing": 1, **AFTER_PREPARING}),
+        (
             "gears.pairing.seed=3",
             {
                 "pair_controls": 1,
-                "prepare_cells": 1,
-                "pretrain": 1,
-                "finetune_perturbation": 1,
+                "fit_preprocessing": 1,
+                **AFTER_PREPARING,
                 "fit_baseline": 3,
                 "predict_perturbations": 4,
                 "score_perturbations": 4,
@@ -127,3 +145,36 @@ def test_an_edited_metric_reruns_the_scores_and_the_summary(edited):
 )
 def test_a_changed_setting_reruns_only_what_reads_it(finished, assignment, jobs):
     assert finished.planned("--config", f"set={assignment}") == jobs
+
+
+def planned_of_atlas(workflow, *arguments: str) -> dict[str, int]:
+    jobs: dict[str, int] = {}
+    for target in ATLAS_RESULTS:
+        jobs |= workflow.planned(*arguments, target=target, config=ATLAS)
+    return jobs
+
+
+def test_a_touched_file_of_an_atlas_reruns_nothing(finished_atlas):
+    later = time.time() + 100
+    for path in (finished_atlas.folder / "atlas").iterdir():
+        os.utime(path, (later, later))
+    assert planned_of_atlas(finished_atlas) == {}
+
+
+@pytest.mark.parametrize("name", ["rna.h5ad", "atac.h5ad", "orthologs.csv", "chromosomes.tsv"])
+def test_a_changed_file_of_an_atlas_makes_its_corpus_anew(finished_atlas, name):
+    path = finished_atlas.folder / "atlas" / name
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    try:
+        jobs = planned_of_atlas(finished_atlas)
+    finally:
+        path.write_bytes(before)
+    everything = ("build_vocabulary", "fit_preprocessing", "prepare_cells", "check_corpus")
+    assert jobs == dict.fromkeys([*everything, "pretrain"], 1)
+
+
+def test_a_changed_split_of_cells_keeps_the_vocabulary(finished_atlas):
+    change = "set=preprocess.cells.cell_split.test_groups=[]"
+    jobs = planned_of_atlas(finished_atlas, "--config", change)
+    assert jobs == {"fit_preprocessing": 1, "prepare_cells": 1, "check_corpus": 1, "pretrain": 1}

@@ -1,13 +1,16 @@
 """Every key has a reader: the whole chain is run in this process, and reads are written down."""
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scripts import (
     build_cell_graphs,
     build_vocabulary,
+    check_corpus,
     check_dataset,
     convert_to_gears,
     finetune_perturbation,
@@ -23,19 +26,39 @@ from scripts import (
     split_perturbations,
     summarise,
 )
+from tests.workflow.tiny_atlas import GENES, write_atlas
+from vcpipe.config.atlases import Artifact, Census
+from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.datasets import Download
 from vcpipe.config.documentation import nested_section
 from vcpipe.config.pipeline import Pipeline
 from vcpipe.config.reading import PROJECT, merge, read_pipeline, read_yaml, settings
 from vcpipe.config.section import Section
+from vcpipe.config.tokens import Tokenizer
+from vcpipe.config.vocabulary import SpecialTokens
+from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.draws import Draw
+from vcpipe.data.fitted_corpus import read_names
+from vcpipe.data.preprocessing_record import read_record
+from vcpipe.data.tokens.asked_genes import genes_to_ask
+from vcpipe.data.tokens.fitted import fitted_of
+from vcpipe.data.tokens.gene_embedding import check_embedding_dim
+from vcpipe.data.tokens.masking import mask_genes
+from vcpipe.data.tokens.packing import Tokens, specials
+from vcpipe.data.tokens.paired_peaks import Chromosomes, PairedBatch, paired_batch
+from vcpipe.data.tokens.tokenize import tokenize
+from vcpipe.data.tokens.truncation import measured_by
 
 # Read by the rules, which are no Python that can be watched; their text shows it.
 BY_RULES = {
     ("Pipeline", "schema_version"),  # its only value is checked by the model
-    *(("Corpus", name) for name in ("datasets", "split")),
+    *(("Corpus", name) for name in ("datasets", "atlases", "split", "like")),
+    *(("Atlas", name) for name in ("census", "artifact")),
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
     ("Pretrain", "corpus"),
     *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
+    # Read through SpecialTokens.names(): tests/data/test_vocabulary_building.py.
+    ("SpecialTokens", "others"),
     # Read only where a perturbation is small: tests/data/test_conditions.py.
     ("Dataset", "small_perturbations"),
     # Read only where a cell type has an underscore: tests/data/test_conditions.py.
@@ -96,6 +119,23 @@ class Chain:
             subgroup=self.folder / "subgroup.pkl",
         )
 
+    def prepare(self, corpus: str, runs: dict, cells: dict) -> None:
+        """From names to the checked store, in self.folder."""
+        its, folder = self.pipeline.preprocess[corpus], self.folder
+        sources = {key: cells[key] for key in ("screens", "atlases") if key in cells}
+        names = {"vocabulary": folder / "vocabulary"}
+        self.step(build_vocabulary.main, its.vocabulary, **sources, out=folder / "vocabulary")
+        self.step(fit_preprocessing.main, its.fitting(), **cells, **names, out=folder / "fitted")
+        made = names | {"fitted": folder / "fitted"}
+        self.step(prepare_cells.main, its.store, **cells, **made, out=folder / "store")
+        self.step(
+            check_corpus.main,
+            Tokenizers(runs={name: run.tokenizer for name, run in runs.items()}),
+            fitted=folder / "fitted",
+            store=folder / "store",
+            out=folder / "corpus",
+        )
+
     def run(self) -> None:
         pipeline, folder = self.pipeline, self.folder
         held_out = {"cells": self.cells, "split": self.split, "controls": self.controls}
@@ -140,28 +180,8 @@ class Chain:
             out=folder / "checks",
         )
         self.split_perturbations()
-        corpus = pipeline.preprocess["tiny"]
-        self.step(
-            build_vocabulary.main,
-            corpus.vocabulary,
-            screens=self.cells,
-            out=folder / "vocabulary",
-        )
-        screens = {**held_out, "screens": held_out["cells"], "vocabulary": folder / "vocabulary"}
-        del screens["cells"]
-        self.step(
-            fit_preprocessing.main,
-            corpus.fitting(),
-            **screens,
-            out=folder / "fitted",
-        )
-        self.step(
-            prepare_cells.main,
-            corpus.store,
-            **screens,
-            fitted=folder / "fitted",
-            out=folder / "store",
-        )
+        screens = {"screens": self.cells, "split": self.split, "controls": self.controls}
+        self.prepare("tiny", self.pipeline.pretrain, screens)
         self.step(
             pretrain.main,
             pipeline.pretrain["tiny_masked"],
@@ -234,6 +254,58 @@ class Chain:
         )
 
 
+class AtlasChain(Chain):
+    """The same of RNA and ATAC in files; every way to make tokens of them follows."""
+
+    def __init__(self, folder: Path, changes: dict):
+        write_atlas(folder / "atlas")
+        text = (PROJECT / "tests/workflow/atlas.yaml").read_text()
+        config = folder / "atlas.yaml"
+        config.write_text(text.replace("atlas/", f"{folder}/atlas/"))
+        values = merge(read_yaml(config), changes)
+        self.folder, self.pipeline = folder, read_pipeline(values=values)[0]
+
+    def atlases(self) -> str:
+        atlases = {name: its.model_dump(mode="json") for name, its in self.pipeline.atlases.items()}
+        return json.dumps(atlases)
+
+    def run(self) -> None:
+        self.prepare("cells", self.pipeline.pretrain, {"atlases": self.atlases()})
+
+    def build_vocabulary(self) -> None:
+        config = self.pipeline.preprocess["cells"].vocabulary
+        out = self.folder / "vocabulary"
+        self.step(build_vocabulary.main, config, atlases=self.atlases(), out=out)
+
+    def tokenize(self, **values) -> Tokens:
+        """As a run with this tokenizer would."""
+        config, folder = Tokenizer(**values), self.folder
+        store, names = open_store(folder / "store"), read_names(folder / "vocabulary")
+        fitted = fitted_of(read_record(folder / "fitted/record.json"), "human")
+        special = specials(names.vocabularies.of("rna", "human").ids, SpecialTokens())
+        rows = store.rows(np.arange(8))
+        measured = measured_by([store.measured["rna"]["cells"]], np.zeros(8))
+        tokens = tokenize(rows, special, config, fitted, seed=0, epoch=0, measured=measured)
+        genes = store.measured["rna"]["cells"]
+        mask_genes(tokens, config.masking, special, genes, seed=0, epoch=0)
+        return tokens
+
+    def pair(self, **values) -> PairedBatch:
+        """Peaks of cells, and genes that are asked for."""
+        config, folder = Tokenizer(strategy="paired_peaks", **values), self.folder
+        store, names = open_store(folder / "store"), read_names(folder / "vocabulary").vocabularies
+        rna, atac = (store.rows(np.arange(8), modality) for modality in ("rna", "atac"))
+        chromosomes = Chromosomes(
+            names.chromosome_ids("atac", "human"), names.chromosome_ids("rna", "human")
+        )
+        asked = genes_to_ask(store.measured["rna"], config, None)
+        cls_id = names.of("atac", "human").ids["<cls>"]
+        return paired_batch(
+            *(rna, atac, rna.counts, measured_by(asked, np.zeros(8)), chromosomes, cls_id, config),
+            *({}, Draw(0, 0)),
+        )
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     table = tmp_path / "custom.tsv"
@@ -243,7 +315,6 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
         tmp_path / "first", {"pretrain": {"tiny_masked": {"scheduler": {"name": "step"}}}}
     )
     first.run()
-    first.split.read_text()
     table.write_text(first.split.read_text())
     # A few keys are read only where another has a certain value.
     second = Chain(
@@ -252,7 +323,7 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
             "datasets": {"tiny": {"effect": "up"}},
             "splits": {"simulation_1_0.75": {"method": "custom", "path": str(table)}},
             "preprocess": {
-                "tiny": {"vocabulary": {"path": str(tmp_path / "first" / "vocab.json")}}
+                "tiny": {"vocabulary": {"genes": str(tmp_path / "first/vocabulary/vocab.json")}}
             },
         },
     )
@@ -277,10 +348,40 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
         }
         Chain(tmp_path / "first", values).split_perturbations()
 
+    read_an_atlas(tmp_path)
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
-    expected = all_fields(Pipeline) - BY_RULES - downloads
+    # Both run in envs of their own: tests/upstream/test_census.py and test_artifacts.py.
+    elsewhere = {(its.__name__, name) for its in (Census, Artifact) for name in its.model_fields}
+    expected = all_fields(Pipeline) - BY_RULES - downloads - elsewhere
     # The conversion is handed the Columns of a Dataset.
     found = reads | {("Dataset", name) for section, name in reads if section == "Columns"}
+    # fit_preprocessing is handed the Fitting of a Corpus.
+    found |= {("Corpus", name) for section, name in reads if section == "Fitting"}
     sections = {"Pipeline", "Gears", "Eval", "Baselines"}  # only their parts are handed on
     missing = {(section, name) for section, name in expected - found if section not in sections}
     assert not missing
+
+
+def read_an_atlas(folder: Path) -> None:
+    """Keys that no screen needs, and those that later objectives read."""
+    (folder / "atlas").mkdir()
+    chain = AtlasChain(folder / "atlas", {})
+    chain.run()
+    for values in (
+        {"strategy": "rank_value", "rank_normalization": "gene_median"},
+        {"strategy": "binned_expression", "binning_method": "uniform", "include_zero_genes": 0.2},
+    ):
+        assert len(chain.tokenize(max_genes=16, **values)) == 8
+    assert len(chain.pair(atac_max_len=8, rna_max_len=8)) == 8
+    # Without orthologs genes are those of the files' species; a given vocabulary may lack some.
+    (folder / "mouse").mkdir()
+    genes = folder / "mouse/vocab.json"
+    names = ["<cls>", "<pad>", *GENES[1:]]
+    genes.write_text(json.dumps({name: number for number, name in enumerate(names)}))
+    of_mouse = {
+        "atlases": {"cells": {"orthologs": None}},
+        "preprocess": {"cells": {"vocabulary": {"gene_chromosomes": None, "genes": str(genes)}}},
+    }
+    AtlasChain(folder / "mouse", of_mouse).build_vocabulary()
+    gene_embedding = Tokenizer(strategy="gene_embedding", embedding_dim=4)
+    check_embedding_dim(gene_embedding.embedding_dim, 4, "vectors.npy")

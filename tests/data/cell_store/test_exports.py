@@ -10,6 +10,7 @@ from tests.data.cell_store.memory_source import source_of, stored, to_store, voc
 from vcpipe.config.vocabulary import Vocabulary
 from vcpipe.data.cell_store.exports import export_h5ad, export_zarr
 from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.corpus_to_store import store_vocabulary
 from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.vocabulary import numbered
 from vcpipe.data.vocabulary_building import build_vocabularies
@@ -98,7 +99,7 @@ def test_the_script_shows_verifies_and_writes(store, tmp_path, capsys):
 def test_the_script_compares_the_store_with_a_folder_of_names(counts, tmp_path, capsys):
     source = source_of("plate", {"rna": counts})
     made, genes = build_vocabularies([source], Vocabulary()), source.features["rna"].names
-    known = {"rna": {"human": Names(made, Vocabulary()).vocabulary("rna", "human")}}
+    known = {"rna": {"human": store_vocabulary(Names(made, Vocabulary()), "rna", "human")}}
     store = stored(tmp_path / "store", [source], known)
     for name, vocabularies in {
         "same": made,

@@ -1,4 +1,4 @@
-"""A corpus on its way to the store: its names looked up, fitted on, and thinned as fitted."""
+"""A corpus with its names looked up, and fitted on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +7,13 @@ import numpy as np
 
 from vcpipe.config.preprocess import Fitting
 from vcpipe.config.vocabulary import Vocabulary as VocabularySettings
-from vcpipe.data.cell_store.writing import SourceToStore, StoreVocabulary
 from vcpipe.data.corpus import Corpus
 from vcpipe.data.feature_ids import feature_ids
 from vcpipe.data.fitting import Fitted, fit
-from vcpipe.data.preprocessing_record import PreprocessingRecord, kept_ids
 from vcpipe.data.sources.source import CellSource
 from vcpipe.data.training_cells import CellsToFit
 from vcpipe.data.vocabularies import Vocabularies
 from vcpipe.data.vocabulary_files import read_vocabularies
-from vcpipe.data.vocabulary_report import coverage
 from vcpipe.files import read_json
 
 
@@ -26,10 +23,6 @@ class Names:
 
     vocabularies: Vocabularies
     settings: VocabularySettings
-
-    def vocabulary(self, modality: str, species: str) -> StoreVocabulary:
-        found = self.vocabularies.of(modality, species)
-        return StoreVocabulary(np.array(found.names(), dtype=object), found.digest)
 
 
 def read_names(folder: Path) -> Names:
@@ -58,28 +51,3 @@ def ids_of(source: CellSource, names: Names) -> dict[str, np.ndarray]:
     """By modality, the vocabulary's ids of a source's features."""
     found = feature_ids(source, names.vocabularies, names.settings)
     return {modality: ids for modality, (ids, _) in found.items()}
-
-
-def to_store(
-    corpus: Corpus, names: Names, record: PreprocessingRecord
-) -> tuple[list[SourceToStore], dict[str, dict[str, StoreVocabulary]], list[dict]]:
-    """Sources with the ids of the features that are kept, the vocabularies of these ids, coverage.
-
-    Coverage has a row for each source and modality: how many features are used, and why not.
-    """
-    sources, vocabularies, rows = [], {}, []
-    for source, sets in zip(corpus.sources, corpus.sets, strict=True):
-        known, kept = {}, {}
-        found = feature_ids(source, names.vocabularies, names.settings)
-        for modality, (ids, fates) in found.items():
-            known[modality] = ids
-            digest = names.vocabularies.digest
-            kept[modality] = kept_ids(record, modality, source.species, ids, digest)
-            used = int((kept[modality] >= 0).sum())
-            row = coverage(source, modality, fates)
-            rows.append({**row, "used": used, "filtered_out": row["known"] - used})
-        sources.append(SourceToStore(source, kept, sets, record.filters, known))
-        for modality in kept:
-            its = names.vocabulary(modality, source.species)
-            vocabularies.setdefault(modality, {})[source.species] = its
-    return sources, vocabularies, rows

@@ -1,17 +1,20 @@
 """What became of every gene of every source, and how much of each source has a token."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from vcpipe.config.vocabulary import Vocabulary as VocabularySettings
 from vcpipe.data.feature_ids import UNNAMED, feature_ids
+from vcpipe.data.sources.file_cells import FileCells
 from vcpipe.data.sources.source import CellSource
 from vcpipe.data.vocabularies import UNKNOWN, Vocabularies
 from vcpipe.files import writing
 
 COLUMNS = ["dataset", "path", "species", "gene", "gene_id", "token", "token_id", "chromosome"]
 COLUMNS += ["fate", "note"]
+ORTHOLOG_COLUMNS = ["dataset", "path", "gene", "ortholog", "fate"]
 
 
 def write_fates(
@@ -40,6 +43,31 @@ def write_fates(
     with writing(folder / "coverage.tsv") as partial:
         table.to_csv(partial, sep="\t", index=False)
     return table
+
+
+def write_atlas_tables(folder: Path, sources: list[CellSource]) -> dict[str, pd.DataFrame]:
+    """Write and return, where there are any, pairs.tsv and orthologs.tsv.
+
+    pairs.tsv says of each dataset how many cells RNA and ATAC have, and how many have both;
+    orthologs.tsv how every gene of the files is called, and why.
+    """
+    files = [source for source in sources if isinstance(source, FileCells)]
+    # Every source of a dataset has the overlap of all of its files.
+    pairs = {source.dataset: asdict(source.overlap) for source in files if source.overlap}
+    genes = [
+        source.orthologs.assign(dataset=source.dataset, path=source.path)
+        for source in files
+        if source.orthologs is not None
+    ]
+    made = {
+        "pairs": pd.DataFrame([{"dataset": name} | its for name, its in pairs.items()]),
+        "orthologs": pd.concat(genes)[ORTHOLOG_COLUMNS] if genes else pd.DataFrame(),
+    }
+    made = {name: table for name, table in made.items() if len(table)}
+    for name, table in made.items():
+        with writing(folder / f"{name}.tsv") as partial:
+            table.to_csv(partial, sep="\t", index=False)
+    return made
 
 
 def _named(source: CellSource, fates: pd.DataFrame, vocabularies: Vocabularies) -> pd.DataFrame:

@@ -1,0 +1,43 @@
+"""A corpus on its way to the store: thinned as it was fitted.
+
+Apart from fitted_corpus, so that nothing is fitted anew where only the store has changed.
+"""
+
+import numpy as np
+
+from vcpipe.data.cell_store.scattering import SourceToStore, StoreVocabulary
+from vcpipe.data.corpus import Corpus
+from vcpipe.data.feature_ids import feature_ids
+from vcpipe.data.fitted_corpus import Names
+from vcpipe.data.preprocessing_record import PreprocessingRecord, kept_ids
+from vcpipe.data.vocabulary_report import coverage
+
+
+def to_store(
+    corpus: Corpus, names: Names, record: PreprocessingRecord
+) -> tuple[list[SourceToStore], dict[str, dict[str, StoreVocabulary]], list[dict]]:
+    """Sources with the ids of the features that are kept, the vocabularies of these ids, coverage.
+
+    Coverage has a row for each source and modality: how many features are used, and why not.
+    """
+    sources, vocabularies, rows = [], {}, []
+    for source, sets in zip(corpus.sources, corpus.sets, strict=True):
+        known, kept = {}, {}
+        found = feature_ids(source, names.vocabularies, names.settings)
+        for modality, (ids, fates) in found.items():
+            known[modality] = ids
+            digest = names.vocabularies.digest
+            kept[modality] = kept_ids(record, modality, source.species, ids, digest)
+            used = int((kept[modality] >= 0).sum())
+            row = coverage(source, modality, fates)
+            rows.append({**row, "used": used, "filtered_out": row["known"] - used})
+        sources.append(SourceToStore(source, kept, sets, record.filters, known))
+        for modality in kept:
+            its = store_vocabulary(names, modality, source.species)
+            vocabularies.setdefault(modality, {})[source.species] = its
+    return sources, vocabularies, rows
+
+
+def store_vocabulary(names: Names, modality: str, species: str) -> StoreVocabulary:
+    found = names.vocabularies.of(modality, species)
+    return StoreVocabulary(np.array(found.names(), dtype=object), found.digest)
