@@ -142,8 +142,7 @@ def padded(tokens: Tokens, pad_id: int, pad_value: float) -> dict[str, np.ndarra
 def fill(starts, packed, filler, out_BT) -> None:
     """Lay each cell's part of a packed array into a row, and the filler behind it."""
     for row in range(len(starts) - 1):
-        length = starts[row + 1] - starts[row]
-        for place in range(length):
-            out_BT[row, place] = packed[starts[row] + place]
-        for place in range(length, out_BT.shape[1]):
-            out_BT[row, place] = filler
+        its, out = packed[starts[row] : starts[row + 1]], out_BT[row]
+        for place in range(len(its)):
+            out[place] = its[place]
+        out[len(its) :] = filler

@@ -17,6 +17,8 @@ from vcpipe.data.tokens.panels import PanelPair
 
 # `purpose` of cell_keys.stream, of the first view; those of the second are SECOND more.
 LEFT_OUT, VIEW_TIES, SECOND = 221, 222, 2
+# Marks of genes.
+ON_FIRST, ON_SECOND = 1, 2
 # Place of the share in LEFT_OUT; the genes' own begin behind it.
 SHARE = 0
 
@@ -36,10 +38,24 @@ def two_views(
     Genes come by count, largest first, equal ones in a drawn order and never by id. What is drawn
     depends on the draw and the cell's key alone. `num_genes` is the size of the vocabulary.
     """
-    panels = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    assert len(values_N) == len(rows.ids)
+    panels = _joined([pair.first for pair in pairs]), _joined([pair.second for pair in pairs])
+    largest = max(genes.max(initial=0) for genes in (rows.ids, panels[0][1], panels[1][1]))
+    assert largest < num_genes
+    most = int(np.minimum(np.diff(rows.starts) + 1, config.max_tokens).sum())
+    views = [
+        (np.zeros(len(rows) + 1, np.int64), np.empty(most, np.int32), np.empty(most, np.float32))
+        for _ in panels
+    ]
+    _rank_on_panels(
+        *(rows.starts, rows.ids, rows.counts, values_N, rows.keys),
+        *(*panels, np.ascontiguousarray(pair_of, np.int64), np.zeros(num_genes, np.uint8)),
+        *(config.feature_max_drop_rate, config.max_tokens, special.cls_id, special.cls_value),
+        *(draw.seed, draw.epoch, *views),
+    )
     first, second = (
-        _view(rows, values_N, its, pair_of, num_genes, config, special, draw, more)
-        for its, more in zip(panels, (0, SECOND), strict=True)
+        Tokens(starts, genes[: starts[-1]], values[: starts[-1]], rows.keys)
+        for starts, genes, values in views
     )
     return first, second
 
@@ -49,31 +65,8 @@ def is_empty(view: Tokens) -> np.ndarray:
     return np.diff(view.starts) == 1
 
 
-def _view(
-    rows: Rows,
-    values_N: np.ndarray,
-    panels: list[np.ndarray],
-    panel_of: np.ndarray,
-    num_genes: int,
-    config: Panels,
-    special: Specials,
-    draw: Draw,
-    more: int,
-) -> Tokens:
-    assert len(values_N) == len(rows.ids)
-    on_panel = np.concatenate(panels)
-    assert max(rows.ids.max(initial=0), on_panel.max(initial=0)) < num_genes
-    most = int(np.minimum(np.diff(rows.starts) + 1, config.max_tokens).sum())
-    starts = np.zeros(len(rows) + 1, np.int64)
-    genes, values = np.empty(most, np.int32), np.empty(most, np.float32)
-    _rank_on_panels(
-        *(rows.starts, rows.ids, rows.counts, values_N, rows.keys),
-        *(starts_of(np.array([len(panel) for panel in panels])), on_panel),
-        *(np.ascontiguousarray(panel_of, np.int64), np.zeros(num_genes, np.uint8)),
-        *(config.feature_max_drop_rate, config.max_tokens, special.cls_id, special.cls_value),
-        *(draw.seed, draw.epoch, more, starts, genes, values),
-    )
-    return Tokens(starts, genes[: starts[-1]], values[: starts[-1]], rows.keys)
+def _joined(panels: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return starts_of(np.array([len(panel) for panel in panels])), np.concatenate(panels)
 
 
 @compiled
@@ -83,72 +76,99 @@ def _rank_on_panels(
     counts,
     values_N,
     keys,
-    panel_starts,
-    on_panel,
-    panel_of,
-    is_member,
+    first_panels,
+    second_panels,
+    pair_of,
+    marks,
     max_drop_rate,
     max_tokens,
     cls_id,
     cls_value,
     seed,
     epoch,
-    more,
-    out_starts,
-    genes,
-    values,
+    first_view,
+    second_view,
 ) -> None:
     longest = longest_row(starts)
-    entries, its_counts = np.empty(longest, np.int64), np.empty(longest, np.uint32)
-    codes, ends = np.empty(longest, np.int32), np.empty(longest, np.int64)
-    distinct, table = np.empty(longest, np.int64), np.zeros(SMALL, np.int32)
-    places, order = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    # One place more: an entry on no panel is written over by the next.
+    firsts, seconds = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
+    scratch = (
+        np.empty(longest, np.uint32),
+        np.empty(longest, np.int32),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+        np.zeros(SMALL, np.int32),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+    )
     present = -1
     for cell in range(len(keys)):
-        if panel_of[cell] != present:
-            is_member[:] = 0
-            present = panel_of[cell]
-            for gene in on_panel[panel_starts[present] : panel_starts[present + 1]]:
-                is_member[gene] = 1
-        num = _members(ids, starts[cell], starts[cell + 1], is_member, entries)
-        if max_drop_rate > 0:
-            num = _leave_out(
-                entries, num, max_drop_rate, stream(seed, epoch, LEFT_OUT + more, keys[cell])
-            )
-        for at in range(num):
-            its_counts[at] = counts[np.uint64(entries[at])]
-        num_distinct = distinct_counts(its_counts[:num], codes, distinct, ends, table)
-        for code in range(num_distinct):
-            places[code] = num - ends[code]
-        for at in range(num):
-            code = np.uint64(codes[at])
-            order[np.uint64(places[code])] = entries[at]
-            places[code] += 1
-        room = min(num, max_tokens - 1)
-        state = stream(seed, epoch, VIEW_TIES + more, keys[cell])
-        for code in range(num_distinct - 1, -1, -1):
-            first = num - ends[code]
-            if first >= room:
-                break
-            shuffle(order, first, places[code], room - first, state)
-        place = out_starts[cell]
-        genes[place], values[place] = cls_id, cls_value
-        for at in range(room):
-            entry = np.uint64(order[at])
-            genes[place + 1 + at] = ids[entry]
-            values[place + 1 + at] = values_N[entry]
-        out_starts[cell + 1] = place + 1 + room
+        if pair_of[cell] != present:
+            present = pair_of[cell]
+            marks[:] = 0
+            _mark(marks, first_panels, present, ON_FIRST)
+            _mark(marks, second_panels, present, ON_SECOND)
+        nums = _members(ids, starts[cell], starts[cell + 1], marks, firsts, seconds)
+        for entries, num, more, view in (
+            (firsts, nums[0], 0, first_view),
+            (seconds, nums[1], SECOND, second_view),
+        ):
+            if max_drop_rate > 0:
+                state = stream(seed, epoch, LEFT_OUT + more, keys[cell])
+                num = _leave_out(entries, num, max_drop_rate, state)
+            state = stream(seed, epoch, VIEW_TIES + more, keys[cell])
+            room = min(num, max_tokens - 1)
+            order = _rank(counts, entries, num, room, state, scratch)
+            out_starts, genes, values = view
+            place = out_starts[cell]
+            genes[place], values[place] = cls_id, cls_value
+            for at in range(room):
+                entry = np.uint64(order[at])
+                genes[place + 1 + at] = ids[entry]
+                values[place + 1 + at] = values_N[entry]
+            out_starts[cell + 1] = place + 1 + room
 
 
 @compiled
-def _members(ids, first, last, is_member, entries) -> int:
-    """Entries whose gene is on the panel, and how many."""
-    num = np.uint64(0)
+def _mark(marks, panels, which, mark) -> None:
+    starts, genes = panels
+    for gene in genes[starts[which] : starts[which + 1]]:
+        marks[gene] |= mark
+
+
+@compiled
+def _members(ids, first, last, marks, firsts, seconds) -> tuple[int, int]:
+    """Entries whose gene is on the one and on the other panel, and how many of each."""
+    on_first = on_second = np.uint64(0)
     for entry in range(first, last):
         # Written over by the next where it is none: no branch, because none could be foreseen.
-        entries[num] = entry
-        num += np.uint64(is_member[np.uint64(ids[entry])])
-    return int(num)
+        firsts[on_first] = seconds[on_second] = entry
+        mark = np.uint64(marks[np.uint64(ids[entry])])
+        on_first += mark & np.uint64(ON_FIRST)
+        on_second += mark >> np.uint64(1)
+    return int(on_first), int(on_second)
+
+
+@compiled
+def _rank(counts, entries, num, room, state, scratch):
+    """Entries by count, largest first, equal ones in a drawn order as far as `room` goes."""
+    its_counts, codes, ends, distinct, table, places, order = scratch
+    for at in range(num):
+        its_counts[at] = counts[np.uint64(entries[at])]
+    num_distinct = distinct_counts(its_counts[:num], codes, distinct, ends, table)
+    for code in range(num_distinct):
+        places[code] = num - ends[code]
+    for at in range(num):
+        code = np.uint64(codes[at])
+        place = places[code]
+        places[code] = place + 1
+        order[np.uint64(place)] = entries[at]
+    for code in range(num_distinct - 1, -1, -1):
+        first = num - ends[code]
+        if first >= room:
+            break
+        shuffle(order, first, places[code], room - first, state)
+    return order
 
 
 @compiled
