@@ -21,6 +21,8 @@ from vcpipe.errors import InputError
 from vcpipe.files import write_json
 
 NUM_GENES = 20
+# Both have the same file of peaks, so that one file's name tells nobody which is meant.
+PLATE_1, PLATE_2 = (f"atlas, plate{number}.h5ad + peaks.h5ad" for number in (1, 2))
 RUNS = {
     "short": Tokenizer(strategy="binned_expression", max_genes=8, n_bins=6),
     "long": Tokenizer(strategy="rank_value", max_genes=32),
@@ -38,7 +40,7 @@ def corpus(generator) -> Corpus:
                 *("atlas", [f"{name}{i}" for i in range(NUM_GENES + 1)]),
                 {"rna": sp.csr_matrix(counts)},
                 pd.DataFrame(index=range(NUM_GENES + 1)),
-                path=f"somewhere/{name}.h5ad",
+                path=f"somewhere/{name}.h5ad + elsewhere/peaks.h5ad",
             )
         )
     sets = np.array([LEFT_OUT, *[TRAIN] * 14, VAL, VAL, TEST, TEST, TRAIN, TRAIN], dtype=np.uint8)
@@ -68,7 +70,7 @@ def made(corpus, tmp_path):
 
 def test_every_gene_of_a_source_is_used_left_out_or_unknown(made):
     coverage = corpus_tables(*made, RUNS)["coverage"]
-    assert coverage["source"].tolist() == ["atlas, plate1.h5ad", "atlas, plate2.h5ad"]
+    assert coverage["source"].tolist() == [PLATE_1, PLATE_2]
     assert coverage["unknown"].tolist() == [2, 2]
     # Gene 19 is in the last cell of each plate only.
     assert coverage["filtered_out"].tolist() == [1, 1]
@@ -79,7 +81,7 @@ def test_every_gene_of_a_source_is_used_left_out_or_unknown(made):
 
 def test_every_cell_of_a_source_is_in_a_set_or_left_out_for_a_reason(made):
     cells = corpus_tables(*made, RUNS)["cells"]
-    its = cells[cells["source"] == "atlas, plate2.h5ad"].set_index("what")["cells"]
+    its = cells[cells["source"] == PLATE_2].set_index("what")["cells"]
     # Cells 1 to 3 have fewer than two genes that the vocabulary knows.
     assert its.to_dict() == {"train": 13, "val": 2, "test": 2, "held_out": 1, "min_genes": 3}
     assert cells["cells"].sum() == 2 * (NUM_GENES + 1)

@@ -1,7 +1,6 @@
 """A corpus in tables: what its vocabulary covers, cells, lengths of sequences, bins."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.draws import Draw
 from vcpipe.data.order import generator_of
 from vcpipe.data.preprocessing_record import PreprocessingRecord
+from vcpipe.data.sources.source import file_names
 from vcpipe.data.tokens.binned_expression import bins
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.errors import InputError
@@ -44,7 +44,7 @@ def corpus_tables(
 def coverage_table(store: CellStore) -> pd.DataFrame:
     """What of each source the store has: used, left out in fitting, unknown."""
     table = pd.DataFrame(store.manifest["about"]["coverage"])
-    files = [Path(path).name for path in table["path"]]
+    files = [file_names(path) for path in table["path"]]
     return table.assign(source=_sources(table["dataset"], files))
 
 

@@ -5,7 +5,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from vcpipe.data.cell_store.encoding import NUM_SHOWN_COUNTS, Encoder, tally
 from vcpipe.data.cell_store.labels import Groups, LabelWords
 from vcpipe.data.cell_store.layout import SETS
 from vcpipe.data.cell_store.places import orders
-from vcpipe.data.sources.source import MODALITIES, CellSource, Chunk
+from vcpipe.data.sources.source import MODALITIES, CellSource, Chunk, file_names
 from vcpipe.errors import InputError
 
 
@@ -87,7 +86,7 @@ class Scatter:
             kept += self._add_chunk(number, each, chunk, left_out)
         return {
             "dataset": each.source.dataset,
-            "file": Path(each.source.path).name,
+            "file": file_names(each.source.path),
             "data_digest": each.source.data_digest,
             "num_cells": len(wanted),
             "kept": int(kept.sum()),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -48,3 +49,8 @@ class CellSource(Protocol):
     def chunks(self, wanted: np.ndarray | None = None) -> Iterator[Chunk]:
         """Cells in row order; `wanted` is a mask."""
         ...
+
+
+def file_names(path: str) -> str:
+    """The files of a source's path without their folders: rna.h5ad + atac.h5ad."""
+    return " + ".join(Path(part).name for part in path.split(" + "))
