@@ -28,7 +28,10 @@ UNIT = "CPU ms per cell"
 
 
 def paired(folder: Path, num_cells: int = 608, repeats: int = 3) -> list[Row]:
-    """paired_batches from rows in memory, _padded as the peer's arrays are, _store from disk."""
+    """paired_batches from rows in memory, _padded as the peer's arrays are, _store from disk.
+
+    The peer reads each cell from its files (backed), so _store is the row of like with like.
+    """
     checkout = checkout_of("EPIFOUNDATION", "paired_batches")
     if not checkout:
         return []
