@@ -26,4 +26,4 @@ include: "workflow/rules/evaluate.smk"
 
 rule all:
     input:
-        "results/eval/summary.csv",
+        EVERYTHING,

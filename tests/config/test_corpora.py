@@ -1,5 +1,7 @@
 """What a corpus, its atlases and the runs on it may not say together."""
 
+import re
+
 import pytest
 
 from vcpipe.config.reading import read_pipeline
@@ -86,13 +88,9 @@ def test_a_special_value_that_is_a_bin_is_refused(values, name, value, is_bin):
     assert f"{value}, which is also a bin (0 to 9, n_bins is 10)" in text
 
 
-def test_where_nothing_is_binned_special_values_are_free_but_not_the_same(values):
-    tokens = {"pad": {"token": "<pad>", "value": 5}}
+def test_pad_and_mask_have_different_values(values):
+    tokens = {"pad": {"token": "<pad>", "value": -1}}
     values["preprocess"]["cells"]["vocabulary"] = {"special_tokens": tokens}
-    values["pretrain"]["q"]["tokenizer"] = {"strategy": "continuous_projection"}
-    read_pipeline(values=values)
-    values["pretrain"]["q"]["tokenizer"] = {"strategy": "binned_expression"}
-    tokens["pad"]["value"] = -1
     assert "special_tokens.mask.value is -1, and so is" in wrong(values)
 
 
@@ -128,3 +126,85 @@ def test_val_loss_is_of_the_corpuss_own_val_cells_or_of_a_share(values):
     read_pipeline(values=values)
     values["preprocess"]["cells"]["cell_split"] = {"test": 0.1}
     assert "pretrain.q.val_fraction is 0" in wrong(values)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        (
+            {"strategy": "continuous_projection", "n_bins": 11},
+            "n_bins is read by binned_expression",
+        ),
+        ({"rank_normalization": "gene_median"}, "rank_normalization is read by rank_value"),
+        ({"atac_max_len": 100}, "atac_max_len is read by paired_peaks"),
+        ({"masking": {"mask_ratio": 0.5}}, "set masked_values.mask_ratio"),
+        ({"binning_method": "quantile", "n_bins": 7}, "num_bin_edges is 51; expected the same"),
+    ],
+)
+def test_settings_that_nothing_would_read_are_refused(tokenizer, words):
+    values = {
+        "atlases": {"a": {"rna": {"paths": ["a.h5ad"]}}},
+        "preprocess": {"c": {"atlases": ["a"]}},
+        "pretrain": {"p": {"corpus": "c", "tokenizer": tokenizer}},
+    }
+    with pytest.raises(InputError, match=re.escape(words)):
+        read_pipeline(values=values)
+
+
+def test_values_beside_logarithms_must_be_negative():
+    values = {
+        "atlases": {"a": {"rna": {"paths": ["a.h5ad"]}}},
+        "preprocess": {
+            "c": {
+                "atlases": ["a"],
+                "vocabulary": {"special_tokens": {"mask": {"token": "<mask>", "value": 99}}},
+            }
+        },
+        "pretrain": {"p": {"corpus": "c", "tokenizer": {"strategy": "continuous_projection"}}},
+    }
+    with pytest.raises(InputError, match=r"mask\.value is 99, which is a value that genes may"):
+        read_pipeline(values=values)
+    values["pretrain"]["p"]["tokenizer"] = {"n_bins": 51}
+    read_pipeline(values=values)
+
+
+def test_labels_that_no_cell_will_have_are_named_with_those_that_exist():
+    values = {
+        "atlases": {"a": {"rna": {"paths": ["a.h5ad"]}, "obs_columns": ["plate"]}},
+        "preprocess": {
+            "c": {
+                "atlases": ["a"],
+                "store": {"group_by": ["tissue"]},
+                "cell_split": {"method": "grouped", "key": "donor", "val": 0.1},
+            }
+        },
+    }
+    with pytest.raises(InputError) as caught:
+        read_pipeline(values=values)
+    text = str(caught.value)
+    assert "group_by names 'tissue'; the labels of this corpus are batch, plate" in text
+    assert "cell_split.key is 'donor', and atlases.a has the labels batch, plate" in text
+
+
+def test_runs_on_genes_need_genes_of_one_species():
+    values = {
+        "atlases": {
+            "a": {"atac": {"paths": ["a.h5ad"]}},
+            "b": {"rna": {"paths": ["b.h5ad"]}, "species": "mouse"},
+            "d": {"rna": {"paths": ["d.h5ad"]}},
+        },
+        "preprocess": {"c": {"atlases": ["a"]}, "two": {"atlases": ["b", "d"]}},
+        "pretrain": {"p": {"corpus": "c"}, "q": {"corpus": "two"}},
+    }
+    with pytest.raises(InputError) as caught:
+        read_pipeline(values=values)
+    assert "a of preprocess.c has no rna" in str(caught.value)
+    assert "preprocess.two has genes of human and mouse; name orthologs" in str(caught.value)
+
+
+def test_a_census_of_mice_is_no_atlas_of_human_genes():
+    values = {"atlases": {"a": {"census": {"organism": "Mus musculus"}}}}
+    with pytest.raises(InputError, match="species is human; expected mouse or mmusculus"):
+        read_pipeline(values=values)
+    values["atlases"]["a"]["species"] = "mouse"
+    read_pipeline(values=values)

@@ -247,3 +247,12 @@ PRETRAINED_HERE = sorted(
     {run.pretrained for run in PIPELINE.finetune.values()} & set(PIPELINE.pretrain)
 )
 CORPORA_HERE = sorted({PIPELINE.pretrain[run].corpus for run in PRETRAINED_HERE})
+# Without screens there is nothing to score: then all corpora and runs are wanted for themselves.
+EVERYTHING = (
+    ["results/eval/summary.csv"]
+    if PIPELINE.datasets
+    else [
+        *(f"results/check_corpus/{corpus}" for corpus in PIPELINE.preprocess),
+        *(f"results/pretrain/{run}/checkpoint" for run in PIPELINE.pretrain),
+    ]
+)

@@ -9,10 +9,17 @@ from vcpipe.config.section import Section
 from vcpipe.config.value_filter import columns_of, filter_text, refuse_other_values
 
 # Names of species become file names and keys: human, mouse, hsapiens.
-Species = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+Species = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+SPECIES_OF = {
+    "Homo sapiens": ("human", "hsapiens", "homo_sapiens"),
+    "Mus musculus": ("mouse", "mmusculus", "mus_musculus"),
+}
 
 # Columns of the table of cells that never come from obs_columns.
-LABELS = {"cell", "dataset", "batch", "cell_type", "donor", "condition", "species", "split"}
+LABELS = {
+    *("cell", "dataset", "batch", "cell_type", "donor", "condition", "species", "split"),
+    *("set", "key", "total_rna", "total_atac"),
+}
 
 
 class Matrix(Section):
@@ -177,6 +184,12 @@ class Atlas(Section):
             raise ValueError(
                 f"orthologs are of another species, but species and ortholog_species are both "
                 f"{self.species}; set species to that of the files"
+            )
+        expected = SPECIES_OF.get(self.census.organism) if self.census else None
+        if expected and self.species not in expected:
+            raise ValueError(
+                f"census.organism is {self.census.organism} and species is {self.species}; "
+                f"expected {' or '.join(expected)}"
             )
         taken = sorted(set(self.obs_columns) & LABELS)
         if taken:

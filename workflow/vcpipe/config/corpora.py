@@ -8,8 +8,20 @@ from vcpipe.config.atlases import Atlas
 from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
-from vcpipe.config.tokens import Tokenizer
+from vcpipe.config.tokens import Masking, Tokenizer
 from vcpipe.config.vocabulary import check_special_values
+from vcpipe.errors import listed
+
+BINNED = ("binned_expression", "paired_peaks")
+OF_GENES = ("rank_value", "binned_expression", "continuous_projection", "gene_embedding")
+READ_BY = {
+    ("n_bins", "binning_method", "binning_ties", "value_max"): BINNED,
+    ("rank_normalization",): ("rank_value",),
+    ("embedding_dim",): ("gene_embedding",),
+    ("atac_max_len", "rna_max_len", "rna_sampling", "rna_nonzero_fraction"): ("paired_peaks",),
+    ("max_genes", "truncation", "include_zero_genes"): OF_GENES,
+}
+SCREEN_LABELS = ("batch", "cell_type", "condition")
 
 
 class Tokenizers(Section):
@@ -46,6 +58,57 @@ def like_contradictions(name: str, corpus: Corpus, corpora: Mapping[str, Corpus]
     ]
 
 
+def _inert_keys(where: str, run: Pretrain) -> list[str]:
+    """Keys that were set and that neither the strategy nor the objective reads."""
+    tokenizer, found = run.tokenizer, []
+    for keys, strategies in READ_BY.items():
+        for key in keys:
+            default = type(tokenizer).model_fields[key].default
+            if getattr(tokenizer, key) != default and tokenizer.strategy not in strategies:
+                found.append(
+                    f"{where}.tokenizer.{key} is read by {' and '.join(strategies)}, and "
+                    f"strategy is {tokenizer.strategy}; leave it out"
+                )
+    if run.objective == "masked_values" and tokenizer.masking != Masking():
+        found.append(
+            f"{where}.tokenizer.masking is of masked gene prediction, and objective is "
+            "masked_values; set masked_values.mask_ratio"
+        )
+    return found
+
+
+def _species(corpus: Corpus, atlases: Mapping[str, Atlas]) -> set[str]:
+    """Whose genes a corpus has: of atlases after orthologs; screens are human."""
+    its = [atlases[name] for name in corpus.atlases if name in atlases]
+    named = {atlas.ortholog_species if atlas.orthologs else atlas.species for atlas in its}
+    return named | ({"human"} if corpus.datasets else set())
+
+
+def label_contradictions(name: str, corpus: Corpus, atlases: Mapping[str, Atlas]) -> list[str]:
+    """Labels that cells are split and grouped by, and that no cell will have."""
+    where, found = f"preprocess.{name}", []
+    labels = {each: _labels(atlases[each]) for each in corpus.atlases if each in atlases}
+    known = set().union(*labels.values(), SCREEN_LABELS if corpus.datasets else ())
+    for label in sorted(set(corpus.store.group_by) - known):
+        found.append(
+            f"{where}.store.group_by names {label!r}; the labels of this corpus are "
+            f"{listed(sorted(known))}. Add it to obs_columns of an atlas"
+        )
+    key = corpus.cell_split.key
+    for each, its in labels.items():
+        if key is not None and key not in its:
+            found.append(
+                f"{where}.cell_split.key is {key!r}, and atlases.{each} has the labels "
+                f"{listed(sorted(its))}; set {key}_key there, or add it to obs_columns"
+            )
+    return found
+
+
+def _labels(atlas: Atlas) -> set[str]:
+    keyed = {"cell_type": atlas.cell_type_key, "donor": atlas.donor_key}
+    return {"batch", *(name for name, key in keyed.items() if key), *atlas.obs_columns}
+
+
 def run_contradictions(
     name: str, run: Pretrain, corpus: Corpus, atlases: Mapping[str, Atlas]
 ) -> list[str]:
@@ -68,6 +131,17 @@ def run_contradictions(
             f"{where}.tokenizer.rna_sampling is hvg; expected a number of genes in "
             f"preprocess.{run.corpus}.fit.hvg_selection"
         )
+    if tokenizer.strategy != "paired_peaks":
+        without = [
+            name
+            for name in corpus.atlases
+            if name in atlases and not (atlases[name].rna or atlases[name].is_fetched())
+        ]
+        if without:
+            found.append(
+                f"{where}.tokenizer.strategy is {tokenizer.strategy}, a sequence of genes, but "
+                f"{', '.join(without)} of preprocess.{run.corpus} has no rna"
+            )
     if tokenizer.strategy == "paired_peaks":
         unpaired = [
             *corpus.datasets,
@@ -82,9 +156,25 @@ def run_contradictions(
                 f"{where}.tokenizer.strategy is paired_peaks, but {', '.join(unpaired)} of "
                 f"preprocess.{run.corpus} has not both rna and atac"
             )
-    if tokenizer.strategy in ("binned_expression", "paired_peaks"):
-        special = f"preprocess.{run.corpus}.vocabulary.special_tokens"
-        found += check_special_values(
-            corpus.vocabulary.special_tokens, tokenizer.n_bins, f"{where}: {special}"
+    special = corpus.vocabulary.special_tokens
+    found += check_special_values(
+        special,
+        tokenizer.n_bins if tokenizer.strategy in BINNED else None,
+        f"{where}: preprocess.{run.corpus}.vocabulary.special_tokens",
+    )
+    if tokenizer.strategy in BINNED and tokenizer.binning_method == "quantile":
+        edges = corpus.fit.num_bin_edges
+        if edges != tokenizer.n_bins:
+            found.append(
+                f"{where}.tokenizer.n_bins is {tokenizer.n_bins}, but preprocess.{run.corpus}.fit."
+                f"num_bin_edges is {edges}; expected the same number"
+            )
+    found += _inert_keys(where, run)
+    species = sorted(_species(corpus, atlases))
+    if run.objective == "masked_values" and len(species) > 1:
+        found.append(
+            f"{where}.objective is masked_values, which learns one table of genes, but "
+            f"preprocess.{run.corpus} has genes of {' and '.join(species)}; name orthologs, or "
+            "make a corpus of each"
         )
     return found

@@ -100,6 +100,19 @@ class Fit(Section):
             raise ValueError("hvg_only needs hvg_selection, the number of genes to keep")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_in_vain(self):
+        unread = {} if self.normalize else {"target_sum": "normalize"}
+        if self.num_hvgs() is None:
+            unread |= {"hvg_flavor": "hvg_selection", "hvg_batch_key": "hvg_selection"}
+        for key, other in unread.items():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}, but {other} is {getattr(self, other)!r}, "
+                    f"so nothing reads it; leave {key} out, or set {other}"
+                )
+        return self
+
     def num_hvgs(self) -> int | None:
         """How many are chosen from the cells."""
         return self.hvg_selection if isinstance(self.hvg_selection, int) else None

@@ -6,7 +6,12 @@ from pydantic import Field
 
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.checks import Checks
-from vcpipe.config.corpora import corpus_contradictions, like_contradictions, run_contradictions
+from vcpipe.config.corpora import (
+    corpus_contradictions,
+    label_contradictions,
+    like_contradictions,
+    run_contradictions,
+)
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
 from vcpipe.config.finetune import Finetune
@@ -58,6 +63,7 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
             for one in getattr(corpus, section):
                 check_name(f"preprocess.{name}.{section}", one, section)
         found += corpus_contradictions(name, corpus)
+        found += label_contradictions(name, corpus, pipeline.atlases)
         if corpus.split:
             check_name(f"preprocess.{name}.split", corpus.split, "splits")
         if corpus.like and check_name(f"preprocess.{name}.like", corpus.like, "preprocess"):

@@ -17,7 +17,8 @@ class SpecialTokens(Section):
     """The first tokens of every vocabulary, in this order; scConcept needs cls 0 and pad 1."""
 
     cls: SpecialToken = Field(
-        SpecialToken(token="<cls>", value=0), description="begins a cell; its value is not read"
+        SpecialToken(token="<cls>", value=0),
+        description="begins a cell; models see its value, whatever it is",
     )
     pad: SpecialToken = Field(SpecialToken(token="<pad>", value=-2), description="fills up")
     mask: SpecialToken = Field(SpecialToken(token="<mask>", value=-1), description="hides")
@@ -43,18 +44,24 @@ class SpecialTokens(Section):
 
 
 def check_special_values(
-    special: SpecialTokens, n_bins: int, where: str = "special_tokens"
+    special: SpecialTokens, n_bins: int | None, where: str = "special_tokens"
 ) -> list[str]:
-    """What is wrong with the values of pad and mask: each its own, and none that a bin has.
+    """What is wrong with the values of pad and mask: each its own, and none that a gene may have.
 
-    No value is read at <cls>, so its value is free, as in EpiFoundation's examples.
+    Genes have bins from 0 to n_bins - 1, or, where n_bins is null, any number from 0 on.
+
+    <cls> stands first and is never predicted, so its value is free, as in EpiFoundation's examples.
     """
     values = {"pad": special.pad.value, "mask": special.mask.value}
+    if n_bins is None:
+        clash, also, expected = "a value that genes may have", "", "a negative number"
+    else:
+        clash, also = "also a bin", f" (0 to {n_bins - 1}, n_bins is {n_bins})"
+        expected = f"a negative number, or {n_bins} or more"
     problems = [
-        f"{where}.{name}.value is {value}, which is also a bin (0 to {n_bins - 1}, n_bins is "
-        f"{n_bins}); expected a negative number, or {n_bins} or more"
+        f"{where}.{name}.value is {value}, which is {clash}{also}; expected {expected}"
         for name, value in values.items()
-        if 0 <= value < n_bins
+        if value >= 0 and (n_bins is None or value < n_bins)
     ]
     if special.pad.value == special.mask.value:
         problems.append(

@@ -123,6 +123,8 @@ def bins_table(
 ) -> pd.DataFrame:
     """Shares of the bins of detected values, in blocks of training cells that are drawn."""
     binned = {run: its for run, its in runs.items() if its.strategy == "binned_expression"}
+    if "rna" not in store.modalities:
+        binned = {}
     counts = {run: np.zeros(its.n_bins, dtype=np.int64) for run, its in binned.items()}
     for number in _drawn_blocks(store) if binned else ():
         rows = store.block(number)

@@ -86,6 +86,11 @@ def check_same_corpus(store: CellStore, names: Names, record: PreprocessingRecor
 
 def only_species(store: CellStore) -> str:
     """scGPT's encoder has one table of genes."""
+    if "rna" not in store.modalities:
+        raise InputError(
+            f"{store.path} holds {listed(store.modalities)} only; masked_values learns from genes. "
+            "Give its atlases rna."
+        )
     species = sorted(store.manifest["modalities"]["rna"]["vocabulary_digests"])
     if len(species) > 1:
         raise InputError(
