@@ -84,6 +84,24 @@ with writing(Path({str(out)!r})) as partial:
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_the_folder_that_a_killed_process_was_replacing_is_removed_by_the_next_attempt(tmp_path):
+    out = tmp_path / "made"
+    out.mkdir()
+    program = f"""
+import os, shutil, signal
+from pathlib import Path
+from vcpipe.files import writing
+shutil.rmtree = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+with writing(Path({str(out)!r})) as partial:
+    partial.mkdir()
+"""
+    subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": LIBRARY}, check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with writing(out) as partial:
+        partial.mkdir()
+    assert list(tmp_path.iterdir()) == [out]
+
+
 @pytest.mark.parametrize(
     ("answer", "kept"), [(None, True), (PermissionError, True), (ProcessLookupError, False)]
 )

@@ -81,6 +81,19 @@ def test_the_files_of_a_vocabulary_are_named_by_their_keys():
         "gene_chromosomes": "places.tsv",
         "cell_types": "types.json",
         "gene_embeddings.human": "h.npy",
+        "gene_embeddings.human (genes)": "h.txt",
+    }
+
+
+def test_the_genes_beside_vectors_are_among_the_files_where_they_are_there(tmp_path):
+    vectors = {name: str(tmp_path / f"h.{name}") for name in ("csv", "pt", "safetensors")}
+    named = {f"gene_embeddings.{name}": path for name, path in vectors.items()}
+    assert Vocabulary(gene_embeddings=vectors).files() == named
+    (tmp_path / "h.txt").touch()
+    beside = str(tmp_path / "h.txt")
+    assert Vocabulary(gene_embeddings=vectors).files() == named | {
+        "gene_embeddings.pt (genes)": beside,
+        "gene_embeddings.safetensors (genes)": beside,
     }
 
 

@@ -43,6 +43,13 @@ def test_every_kind_of_file_gives_the_same_vectors(kind, tmp_path):
     assert np.array_equal(matrix, MATRIX)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_gene(tmp_path):
+    for header in ("", "gene,d0,d1\n"):
+        path = tmp_path / "e.csv"
+        path.write_text(f"{header}MYC,0.5,2\n", encoding="utf-8-sig")
+        assert read_gene_embeddings(path)[0] == ["MYC"]
+
+
 def test_a_header_of_words_is_no_gene(tmp_path):
     (tmp_path / "e.csv").write_text("gene_id,d0,d1\nMYC,1,2\n")
     genes, matrix = read_gene_embeddings(tmp_path / "e.csv")

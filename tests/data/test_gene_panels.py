@@ -11,6 +11,13 @@ def test_a_panel_is_a_column_of_ensembl_ids_or_one_gene_a_line(tmp_path):
     assert read_panel(tmp_path / "b.txt") == ["MYC", "NA"]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "a.csv").write_text("Ensembl_ID,name\nENSG1,MYC\n", encoding="utf-8-sig")
+    (tmp_path / "b.txt").write_text("MYC\nYARS\n", encoding="utf-8-sig")
+    assert read_panel(tmp_path / "a.csv") == ["ENSG1"]
+    assert read_panel(tmp_path / "b.txt") == ["MYC", "YARS"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

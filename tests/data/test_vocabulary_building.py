@@ -236,6 +236,29 @@ def test_a_given_vocabulary_needs_padding_and_cls(part, tmp_path):
         build(genes("A"), **{part: path})
 
 
+@pytest.mark.parametrize("part", ["genes", "peaks"])
+def test_a_special_token_that_no_setting_names_is_no_gene_and_no_peak(part, tmp_path):
+    path = write_vocab(tmp_path / "v.json", [*SPECIAL, "<eos>", "<unk>", "chr1:1-2"])
+    with pytest.raises(InputError, match=r"v\.json has <eos>, <unk>.*special_tokens\.others"):
+        build(genes("A"), **{part: path})
+    others = {"others": ["<eoc>", "<eos>", "<unk>"]}
+    found = build(genes("A"), **{part: path}, special_tokens=others)
+    assert found.features(found.genes["human"] if part == "genes" else found.peaks) == ["chr1:1-2"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_vocabulary(tmp_path):
+    """Excel puts one before everything that it writes as CSV UTF-8."""
+    text = "gene_id,gene_name,token\n<pad>,,0\n<cls>,,1\nMYC,MYC,2\n"
+    (tmp_path / "v.csv").write_text(text, encoding="utf-8-sig")
+    (tmp_path / "v.json").write_text('{"<pad>": 0, "<cls>": 1, "MYC": 2}', encoding="utf-8-sig")
+    (tmp_path / "places.csv").write_text("gene,chromosome\nMYC,8\n", encoding="utf-8-sig")
+    places = str(tmp_path / "places.csv")
+    for file in ("v.csv", "v.json"):
+        found = build(genes(["MYC"]), genes=str(tmp_path / file), gene_chromosomes=places)
+        assert found.genes["human"].names() == ["<pad>", "<cls>", "MYC"]
+        assert found.gene_chromosome == {"human": {"MYC": "chr8"}}
+
+
 def test_several_species_need_several_files(tmp_path):
     path = write_vocab(tmp_path / "v.json", [*SPECIAL, "A"])
     both = genes("A", "h"), genes("A", "m", species="mouse")
@@ -286,8 +309,9 @@ def test_given_peaks_match_in_any_spelling(tmp_path):
 def test_peaks_that_overlap_share_a_token_and_exact_ones_come_first(tmp_path):
     first, second = peaks(["chr1:10-20", "chr1:30-40"]), peaks(["chr1:15-35"], "b.h5ad")
     found = build(first, second)
-    assert names(found.peaks) == ["chr1:10-40"]
-    assert feature_ids(first, found, Vocabulary())["atac"][0].tolist() == [4, 4]
+    assert names(found.peaks) == ["chr1:10-35", "chr1:30-40"]
+    assert feature_ids(first, found, Vocabulary())["atac"][0].tolist() == [4, 5]
+    assert feature_ids(second, found, Vocabulary())["atac"][0].tolist() == [4]
     apart = build(first, second, peak_match="exact")
     assert names(apart.peaks) == ["chr1:10-20", "chr1:15-35", "chr1:30-40"]
     path = write_vocab(tmp_path / "atac.json", [*SPECIAL, "chr1:1-90", "chr1:10-20"])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from scripts import build_vocabulary
+from scripts import build_vocabulary, check_corpus, fit_preprocessing, prepare_cells
 from vcpipe.data.gene_embeddings import read_aligned
 from vcpipe.data.vocabulary_files import read_vocabularies
 from vcpipe.errors import InputError
@@ -143,3 +143,21 @@ def test_pairs_and_orthologs_of_atlases_are_reported(counts, tmp_path, capsys):
 def test_screens_have_neither_pairs_nor_orthologs(screen, tmp_path):
     build(tmp_path / "out", f"--screens={screen.path}")
     assert not {"pairs.tsv", "orthologs.tsv"} & {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_an_atlas_of_peaks_alone_reaches_the_report_of_its_corpus(counts, tmp_path):
+    peaks = counts.copy()
+    peaks.var_names = [f"chr1:{start}-{start + 50}" for start in range(0, 3000, 100)]
+    peaks.obs["kind"] = np.where(np.arange(len(peaks)) % 2, "T", "B")
+    peaks.write_h5ad(tmp_path / "atac.h5ad")
+    atlas = {"atac": {"paths": [str(tmp_path / "atac.h5ad")]}, "cell_type_key": "kind"}
+    atlases = f"--atlases={json.dumps({'a': atlas})}"
+    vocabulary, fitted, store = (tmp_path / name for name in ("vocabulary", "fitted", "store"))
+    build(vocabulary, atlases)
+    assert pd.read_csv(vocabulary / "coverage.tsv", sep="\t")["without_chromosome"].tolist() == [0]
+    made = ["--vocabulary", str(vocabulary), atlases]
+    fit_preprocessing.main([*made, f"--out={fitted}"])
+    prepare_cells.main([*made, f"--fitted={fitted}", f"--out={store}", "group_by=[cell_type]"])
+    check_corpus.main([f"--fitted={fitted}", f"--store={store}", f"--out={tmp_path}/report"])
+    cells = pd.read_csv(tmp_path / "report/cells.tsv", sep="\t")
+    assert set(cells["source"]) == {"a"}

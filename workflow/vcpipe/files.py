@@ -51,7 +51,7 @@ def writing(path: Path, needed: int | None = None) -> Iterator[Path]:
             with partial.open("rb") as handle:
                 os.fsync(handle.fileno())
         if partial.is_dir() and path.is_dir():
-            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            old = path.with_name(f".{path.name}.old-{socket.gethostname()}-{os.getpid()}")
             path.rename(old)
             partial.rename(path)
             shutil.rmtree(old)
@@ -113,11 +113,12 @@ def let_go(handle: int) -> None:
 
 def _remove_left_behind(path: Path) -> None:
     """Remove what a killed process of this machine has left of an earlier attempt."""
-    start = f".{path.name}.partial-{socket.gethostname()}-"
-    for other in path.parent.glob(f"{glob.escape(start)}*"):
-        pid = other.name.removeprefix(start)
-        if pid.isdigit() and not _is_alive(int(pid)):
-            remove(other)
+    for what in ("partial", "old"):
+        start = f".{path.name}.{what}-{socket.gethostname()}-"
+        for other in path.parent.glob(f"{glob.escape(start)}*"):
+            pid = other.name.removeprefix(start)
+            if pid.isdigit() and not _is_alive(int(pid)):
+                remove(other)
 
 
 def _is_alive(pid: int) -> bool:
@@ -145,7 +146,7 @@ def write_json(path: Path, content) -> None:
 
 def read_json(path: Path, what: str):
     try:
-        return json.loads(existing(path, what).read_text())
+        return json.loads(existing(path, what).read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON ({error}); expected {what}.") from error
 

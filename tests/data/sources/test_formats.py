@@ -191,11 +191,23 @@ def test_labels_of_an_h5mu_may_stand_beside_its_modalities(tmp_path, table):
         (pd.Categorical(["T", None, "B", "nan"], categories=["nan", "T", "B", "no one"]), None),
         (pd.array(["T", None, "B", None], dtype="string"), ["T", None, "B", None]),
         ([3, 1, 2, 1], ["3", "1", "2", "1"]),
-        ([1.5, np.nan, 2.0, 1.5], ["1.5", None, "2.0", "1.5"]),
+        ([3, np.nan, 2, 1], ["3", None, "2", "1"]),
+        (pd.Categorical([3.0, None, 2.0, 1.0]), ["3", None, "2", "1"]),
+        ([1.5, np.nan, 2.0, 1.5], ["1.5", None, "2", "1.5"]),
         (pd.array([True, None, False, True], dtype="boolean"), ["True", None, "False", "True"]),
         (pd.array([7, None, 7, 8], dtype="Int64"), ["7", None, "7", "8"]),
     ],
-    ids=["text", "categorical", "nullable text", "integers", "floats", "nullable bool", "nullable"],
+    ids=[
+        "text",
+        "categorical",
+        "nullable text",
+        "integers",
+        "some missing",
+        "their categories",
+        "floats",
+        "nullable bool",
+        "nullable",
+    ],
 )
 def test_labels_are_categories_and_missing_ones_stay_missing(tmp_path, table, values, expected):
     some = Table(table.counts[:4], table.cells[:4], table.features)

@@ -1,5 +1,6 @@
 """preprocess.<corpus>.vocabulary: names -> ids, frozen before any value is read."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -136,6 +137,12 @@ class Vocabulary(Section):
             its = getattr(self, key)
             named = its if isinstance(its, dict) else {"": its} if its else {}
             found |= {f"{key}.{name}".rstrip("."): path for name, path in named.items()}
+        for species, path in self.gene_embeddings.items():
+            genes = Path(path).with_suffix(".txt")
+            # The two others may hold their genes themselves.
+            may_hold_them = Path(path).suffix in (".pt", ".safetensors")
+            if Path(path).suffix == ".npy" or (may_hold_them and genes.exists()):
+                found[f"gene_embeddings.{species} (genes)"] = str(genes)
         return found
 
     @model_validator(mode="after")

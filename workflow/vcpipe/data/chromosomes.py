@@ -63,7 +63,11 @@ def _read_table(path: Path) -> list[tuple[str, str]]:
     existing(path, "gene2chr.json, or a table with gene and chromosome")
     # "NA" would be a gene, not a missing value.
     table = pd.read_csv(
-        path, sep="," if ".csv" in path.suffixes else "\t", dtype=str, keep_default_na=False
+        path,
+        sep="," if ".csv" in path.suffixes else "\t",
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
     )
     lower = {column.lower(): column for column in table}
     columns = [

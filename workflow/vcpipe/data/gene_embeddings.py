@@ -62,6 +62,7 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray]:
         table = pd.read_csv(
             path,
             header=None,
+            encoding="utf-8-sig",
             skiprows=int(_has_header(path)),
             dtype={0: str},
             keep_default_na=False,
@@ -83,7 +84,7 @@ def _read_csv(path: Path) -> tuple[list[str], np.ndarray]:
 
 def _has_header(path: Path) -> bool:
     """Whether the first line names columns: by words, nothing, or 0, 1, 2, ... (pandas)."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         first, *rest = next(csv.reader(file), [""])
     try:
         numbers = [float(field) for field in rest]
@@ -104,8 +105,8 @@ def _read_npy(path: Path) -> tuple[list[str], np.ndarray]:
 
 def names_beside(path: Path) -> list[str]:
     """The lines of the .txt of the same name: the genes of the rows."""
-    names = path.with_suffix(".txt")
-    return existing(names, f"the genes of {path.name}, one a line").read_text().splitlines()
+    names = existing(path.with_suffix(".txt"), f"the genes of {path.name}, one a line")
+    return names.read_text(encoding="utf-8-sig").splitlines()
 
 
 def _read_safetensors(path: Path) -> tuple[list[str], np.ndarray]:

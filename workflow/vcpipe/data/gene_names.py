@@ -201,7 +201,8 @@ def gene_ids_of(var: pd.DataFrame) -> np.ndarray | None:
 
 def read_gene_list(path: Path) -> list[str]:
     """Read names, one a line, without a header; the last line need not end (VCC's file)."""
-    genes = existing(path, "gene names, one a line, no header").read_text().splitlines()
+    path = existing(path, "gene names, one a line, no header")
+    genes = path.read_text(encoding="utf-8-sig").splitlines()
     twice = [gene for gene, number in Counter(genes).items() if number > 1]
     if not all(genes) or twice or not genes:
         wrong = f"{listed(twice)} twice" if any(twice) else "an empty line" if genes else "nothing"

@@ -13,7 +13,8 @@ PANEL_COLUMN = "Ensembl_ID"
 def read_panel(path: Path) -> list[str]:
     """Read the column Ensembl_ID of a CSV (.tsv: tabs), or names one a line; each gene once."""
     path = Path(path)
-    with existing(path, "a panel: genes one a line, or column Ensembl_ID").open(newline="") as file:
+    existing(path, "a panel: genes one a line, or column Ensembl_ID")
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
         if PANEL_COLUMN in (rows.fieldnames or ()):
             genes = [(row[PANEL_COLUMN] or "").strip() for row in rows]

@@ -13,6 +13,7 @@ from vcpipe.data.vocabulary import (
     Vocabulary,
     build_vocabulary,
     check_special_tokens,
+    refuse_other_tokens,
     with_special_tokens,
 )
 from vcpipe.data.vocabulary_files import check_same_special_ids, read_gene_vocabulary
@@ -65,6 +66,7 @@ def _given(path: Path, config: VocabularySettings):
     """A user's vocabulary; one without any special token gets all behind its genes, as in scGPT."""
     special = config.special_tokens
     found, gene_ids = read_gene_vocabulary(path, [])
+    refuse_other_tokens(found.ids, special.names(), str(path))
     if not set(special.names()) & set(found.ids):
         return Vocabulary(with_special_tokens(found.ids, special.names())), gene_ids
     check_special_tokens(found.ids, str(path), special.required())

@@ -81,7 +81,7 @@ def hit_rates(panels: Iterable[Panel]) -> pd.DataFrame:
 def _read_names(path: Path) -> list[str]:
     """The distinct genes of a file, in its order, without the versions of their ids."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no CSV ({error}); expected a column {COLUMN}.") from error
     if COLUMN not in table:

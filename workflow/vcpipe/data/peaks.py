@@ -109,32 +109,30 @@ def unify_peaks(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Common peaks of some files, and of each file's peaks the place among them (-1: left out).
 
-    `how` is exact (same chromosome, start and end) or overlap (what overlaps is merged into one),
-    `join` is union or intersection (those with a peak of every file); `paths` are for messages.
-    The order of files does not matter.
+    `how` is exact (same chromosome, start and end) or overlap, `join` is union or intersection
+    (those with a peak of every file); `paths` are for messages. The order of files does not matter.
+
+    By overlap, peaks are taken by start and end; the same ones of several files are one. The next
+    joins the merged peak before it where both overlap and that holds no peak of its files yet;
+    else it begins the next merged peak. So the peaks of one file stay apart, and merged peaks may
+    overlap where they do.
     """
     paths = paths or [f"file {number}" for number in range(1, len(files) + 1)]
     parsed = [parse_peaks(names, path) for names, path in zip(files, paths, strict=True)]
     refuse_other_names(parsed)
     joined = _joined(parsed)
-    order = np.lexsort((joined.ends, joined.starts, joined.chromosome))
-    chromosome, starts, ends = (
-        some[order] for some in (joined.chromosome, joined.starts, joined.ends)
-    )
-    if how == "exact":
-        begins = np.append(True, (np.diff(chromosome) != 0) | (np.diff(starts) != 0))
-        begins[1:] |= np.diff(ends) != 0
-    else:
-        begins = _separate(chromosome, starts, ends)
-    begins = begins[: len(order)]
-    group = np.cumsum(begins) - 1
-    first = np.flatnonzero(begins)
-    last_ends = np.maximum.reduceat(ends, first) if len(first) else ends
-    merged = Peaks(joined.chromosomes, chromosome[first], starts[first], last_ends)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = group
+    place, distinct = _distinct(joined.chromosome, joined.starts, joined.ends)
+    if how == "overlap":
+        file_of = np.repeat(np.arange(len(parsed)), [len(part) for part in parsed])
+        order = np.argsort(place, kind="stable")
+        limits = np.searchsorted(place[order], np.arange(len(distinct[0]) + 1))
+        merged, ends = _merge(*distinct, limits, file_of[order], len(parsed))
+        first = np.flatnonzero(np.diff(merged, prepend=-1))
+        # Sorted and distinct: of two that start alike the second one's first peak ends later.
+        distinct = distinct[0][first], distinct[1][first], ends[: len(first)]
+        place = merged[place]
     maps = np.split(place, np.cumsum([len(part) for part in parsed])[:-1])
-    names = merged.names
+    names = Peaks(joined.chromosomes, *distinct).names
     if join == "intersection":
         in_all = np.logical_and.reduce([np.bincount(its, minlength=len(names)) > 0 for its in maps])
         renumbered = np.where(in_all, np.cumsum(in_all) - 1, -1)
@@ -142,17 +140,40 @@ def unify_peaks(
     return names, [its.astype(np.int32) for its in maps]
 
 
+def _distinct(chromosome, starts, ends) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Of each interval its place among the distinct ones, and these, sorted."""
+    columns = chromosome, starts, ends
+    order = np.lexsort(columns[::-1])
+    is_other = np.zeros(len(order), dtype=bool)
+    is_other[:1] = True
+    for column in columns:
+        is_other[1:] |= np.diff(column[order]) != 0
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(is_other) - 1
+    return place, tuple(column[order][is_other] for column in columns)
+
+
 @compiled
-def _separate(chromosome, starts, ends):
-    """True for each sorted interval that overlaps none before it."""
-    begins = np.ones(len(starts), dtype=np.bool_)
-    reach = 0
+def _merge(chromosome, starts, ends, limits, files, num_files):
+    """Of each sorted interval the number of its merged peak, and where that one ends."""
+    merged, merged_ends = np.empty(len(starts), np.int64), np.empty(len(starts), np.int64)
+    # The merged peak that holds the last peak of each file.
+    last = np.full(num_files, -1, np.int64)
+    number = -1
     for peak in range(len(starts)):
-        begins[peak] = (
-            peak == 0 or chromosome[peak] != chromosome[peak - 1] or starts[peak] >= reach
-        )
-        reach = ends[peak] if begins[peak] else max(reach, ends[peak])
-    return begins
+        joins = number >= 0 and chromosome[peak] == chromosome[peak - 1]
+        joins = joins and starts[peak] < merged_ends[number]
+        for file in files[limits[peak] : limits[peak + 1]]:
+            joins = joins and last[file] < number
+        if joins:
+            merged_ends[number] = max(merged_ends[number], ends[peak])
+        else:
+            number += 1
+            merged_ends[number] = ends[peak]
+        merged[peak] = number
+        for file in files[limits[peak] : limits[peak + 1]]:
+            last[file] = number
+    return merged, merged_ends
 
 
 def place_peaks(
@@ -160,7 +181,8 @@ def place_peaks(
 ) -> np.ndarray:
     """Of each peak its place in a given list of peaks, or -1.
 
-    By overlap it is the one with the longest overlap, of several such the first in the list.
+    By overlap it is the one with the longest overlap, of several such the shortest, then the first
+    in the list.
     """
     peaks, given = parse_peaks(names, path), parse_peaks(vocabulary, "the vocabulary of peaks")
     refuse_other_names([peaks, given])
@@ -204,11 +226,13 @@ def _longest_overlap(chromosome, starts, ends, limits, given_starts, given_ends,
             continue
         first, last = limits[chromosome[peak]], limits[chromosome[peak] + 1]
         at = first + np.searchsorted(given_starts[first:last], ends[peak]) - 1
-        longest = 0
+        longest, length = 0, 0
         while at >= first and reach[at] > starts[peak]:
             shared = min(ends[peak], given_ends[at]) - max(starts[peak], given_starts[at])
-            if shared > longest or (shared == longest > 0 and order[at] < place[peak]):
-                longest, place[peak] = shared, order[at]
+            its = given_ends[at] - given_starts[at]
+            is_before = its < length or (its == length and order[at] < place[peak])
+            if shared > longest or (shared == longest > 0 and is_before):
+                longest, length, place[peak] = shared, its, order[at]
             at -= 1
     return place
 

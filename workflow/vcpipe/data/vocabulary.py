@@ -58,6 +58,17 @@ def check_special_tokens(
         raise InputError(f"{where} lacks {listed(missing)}; models need {' and '.join(needed)}.")
 
 
+def refuse_other_tokens(tokens: Iterable[str], special: Iterable[str], where: str) -> None:
+    """Refuse what looks like a special token and is not known as one: it would be a gene."""
+    others = sorted(set(tokens) - set(special))
+    others = [token for token in others if token.startswith("<") and token.endswith(">")]
+    if others:
+        raise InputError(
+            f"{where} has {listed(others)}, which special_tokens does not name; add them to "
+            "special_tokens.others, or call them cls, pad or mask there."
+        )
+
+
 def read_vocabulary(path: Path, needed: Iterable[str] = (PAD, CLS)) -> Vocabulary:
     """Read scGPT's vocab.json with the special tokens that models need."""
     ids = read_token_ids(path)

@@ -15,7 +15,7 @@ from vcpipe.data.gene_vocabularies import by_species, gene_vocabularies
 from vcpipe.data.peaks import Peaks, natural, parse_peaks, unify_peaks
 from vcpipe.data.sources.source import CellSource
 from vcpipe.data.vocabularies import UNKNOWN, Vocabularies, label_ids
-from vcpipe.data.vocabulary import Vocabulary, numbered, read_vocabulary
+from vcpipe.data.vocabulary import Vocabulary, numbered, read_vocabulary, refuse_other_tokens
 from vcpipe.data.vocabulary_files import read_labels
 from vcpipe.errors import InputError, listed
 
@@ -77,6 +77,7 @@ def _peaks(sources: list[CellSource], config: VocabularySettings) -> Vocabulary 
         )
     if config.peaks:
         found = read_vocabulary(Path(config.peaks), config.special_tokens.required())
+        refuse_other_tokens(found.ids, config.special_tokens.names(), config.peaks)
         _parsed(found, config)
         return found
     names = [source.features["atac"].names for source in sources if "atac" in source.features]

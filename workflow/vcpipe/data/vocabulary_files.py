@@ -126,7 +126,7 @@ def read_species(path: Path) -> tuple[Vocabulary, dict[str, str]]:
     """Read scConcept's gene_id,gene_name,token: genes by name, those of one name by id."""
     existing(path, "a vocabulary: gene_id,gene_name,token")
     # "NA" would be a gene, not a missing value.
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     if not {"gene_id", "token"} <= set(table):
         raise InputError(f"{path} has the columns {listed(table)}; expected {listed(COLUMNS)}.")
     symbols = table.get("gene_name", pd.Series("", index=table.index))

@@ -29,7 +29,8 @@ def write_fates(
         file.write("\t".join(COLUMNS) + "\n")
         for source in sorted(sources, key=lambda source: (source.dataset, source.path)):
             for modality, (_, fates) in feature_ids(source, vocabularies, config).items():
-                row = coverage(source, modality, fates)
+                # Peaks always have a chromosome.
+                row = coverage(source, modality, fates) | {"without_chromosome": 0}
                 if modality == "rna":
                     genes = _named(source, fates, vocabularies)
                     genes.to_csv(file, sep="\t", index=False, header=False)
@@ -37,9 +38,7 @@ def write_fates(
                     nowhere = known & genes["chromosome"].isin(["", UNKNOWN])
                     row["without_chromosome"] = int(nowhere.sum())
                 rows.append(row)
-    # Peaks always have a chromosome.
-    table = pd.DataFrame(rows).fillna({"without_chromosome": 0})
-    table = table.astype({"without_chromosome": int})
+    table = pd.DataFrame(rows)
     with writing(folder / "coverage.tsv") as partial:
         table.to_csv(partial, sep="\t", index=False)
     return table

@@ -140,7 +140,7 @@ def keys_of(cells: Cells, belonging_to: str = "") -> np.ndarray:
 
 def as_labels(values: pd.Categorical) -> pd.Categorical:
     """Categories as sorted text, those only that a cell has; missing stays missing."""
-    text = np.array([str(category) for category in values.categories], dtype=object)
+    text = np.array([_as_text(category) for category in values.categories], dtype=object)
     used = np.zeros(len(text), dtype=bool)
     used[values.codes[values.codes >= 0]] = True
     used &= ~is_missing(pd.Series(values.categories))
@@ -148,6 +148,12 @@ def as_labels(values: pd.Categorical) -> pd.Categorical:
     place = np.full(len(text) + 1, -1)  # the last is that of code -1
     place[:-1][used] = np.searchsorted(categories.astype(str), text[used].astype(str))
     return pd.Categorical.from_codes(place[values.codes], categories)
+
+
+def _as_text(value) -> str:
+    """A label; 1 where pandas made it 1.0 because other cells have none."""
+    is_whole = isinstance(value, float | np.floating) and value.is_integer()
+    return str(int(value) if is_whole else value)
 
 
 def constant(label: str, num_cells: int) -> pd.Categorical:

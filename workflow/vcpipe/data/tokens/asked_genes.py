@@ -1,6 +1,8 @@
 """Genes whose expression a cell is asked for: some detected and some undetected, or all measured.
 
 A gene that the cell's dataset did not measure is never asked for, because nobody knows its value.
+What a dataset measured is what all of its files did; a gene that a cell shows beyond that was
+measured in its file, and may be asked for as a detected one.
 """
 
 # B cells
@@ -53,22 +55,23 @@ def balanced_genes(
     draw: Draw,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Starts, ids and values of some detected and some undetected genes of every cell."""
+    assert len(values) == len(rna.ids)
+    assert max(rna.ids.max(initial=0), measured.ids.max(initial=0)) < num_genes
+    lists = measured.dataset_B, measured.starts, measured.ids
+    undetected = _num_undetected(rna.starts, rna.ids, *lists, num_genes)
     numbers = balanced_numbers(
         np.diff(rna.starts),
-        np.diff(measured.starts)[measured.dataset_B],
+        undetected,
         config.rna_max_len,
         config.rna_nonzero_fraction,
     )
     starts = starts_of(np.add(*numbers))
     # The loop writes a gene before it knows whether it is asked for: one place more.
     genes, targets = np.empty(starts[-1] + 1, np.int32), np.empty(starts[-1], values.dtype)
-    assert len(values) == len(rna.ids)
-    assert max(rna.ids.max(initial=0), measured.ids.max(initial=0)) < num_genes
-    complete = _ask_some(
-        *(rna.starts, rna.ids, values, rna.keys, measured.dataset_B, measured.starts, measured.ids),
+    _ask_some(
+        *(rna.starts, rna.ids, values, rna.keys, *lists, undetected),
         *(*numbers, draw.seed, draw.epoch, num_genes, starts, genes, targets),
     )
-    assert complete, "a detected gene is not among the genes that its dataset measured"
     return starts, genes[:-1], targets
 
 
@@ -87,20 +90,38 @@ def all_genes(
 
 
 def balanced_numbers(
-    detected: np.ndarray, measured: np.ndarray, max_len: int, share: float
+    detected: np.ndarray, undetected: np.ndarray, max_len: int, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """How many detected and undetected genes to ask for, max_len at most.
 
     Where too few genes are undetected, all of them are taken, and the detected ones stay as many.
 
-    >>> balanced_numbers(np.array([3, 90, 7]), np.array([50, 100, 8]), 20, 0.5)
+    >>> balanced_numbers(np.array([3, 90, 7]), np.array([47, 10, 1]), 20, 0.5)
     (array([ 3, 10,  7]), array([ 3, 10,  1]))
     """
     # A product such as 100 × 0.29 is a little below the whole number that it means.
     little = 1e-6
     wanted = np.minimum(detected, int(max_len * share + little))
     others = np.floor(wanted * ((1 - share) / share) + little).astype(np.int64)
-    return wanted, np.minimum(others, measured - detected)
+    return wanted, np.minimum(others, undetected)
+
+
+@compiled
+def _num_undetected(starts, ids, datasets, list_starts, listed_genes, num_genes):
+    """How many genes of the list of its dataset each cell does not show."""
+    undetected = np.empty(len(datasets), np.int64)
+    is_listed, present = np.zeros(num_genes, np.uint8), -1
+    for cell in range(len(datasets)):
+        measured = listed_genes[list_starts[datasets[cell]] : list_starts[datasets[cell] + 1]]
+        if datasets[cell] != present:
+            present = datasets[cell]
+            is_listed[:] = 0
+            for gene in measured:
+                is_listed[gene] = 1
+        undetected[cell] = len(measured)
+        for gene in ids[starts[cell] : starts[cell + 1]]:
+            undetected[cell] -= is_listed[gene]
+    return undetected
 
 
 @compiled
@@ -134,16 +155,17 @@ def _ask_some(
     datasets,
     list_starts,
     listed_genes,
-    detected,
     undetected,
+    wanted,
+    wanted_undetected,
     seed,
     epoch,
     num_genes,
     out_starts,
     out_genes,
     out_values,
-) -> bool:
-    """Take so many detected and undetected genes; False where a list lacks a detected gene."""
+) -> None:
+    """Take so many detected genes, and so many of the undetected ones of the dataset's list."""
     present = -1
     marks, is_unmeasured = np.empty(num_genes, np.uint8), np.empty(num_genes, np.uint8)
     value_of = np.zeros(num_genes, out_values.dtype)
@@ -157,21 +179,19 @@ def _ask_some(
                 is_unmeasured[gene] = 0
         genes = ids[starts[cell] : starts[cell + 1]]
         state = stream(seed, epoch, ASKED_DETECTED, keys[cell])
-        rest_of_detected = mark_some(of_detected, genes, len(genes), detected[cell], state)
-        num_free = len(measured) - len(genes)
+        rest_of_detected = mark_some(of_detected, genes, len(genes), wanted[cell], state)
+        num_free = undetected[cell]
         # The mark of undetected genes that are not asked for, as mark_some will return it.
-        rest = np.uint8(2 * undetected[cell] > num_free)
+        rest = np.uint8(2 * wanted_undetected[cell] > num_free)
         for gene in range(num_genes):
             marks[gene] = is_unmeasured[gene] * (NOT_DRAWN | rest)
         for at in range(len(genes)):
             gene = np.uint64(genes[at])
-            if is_unmeasured[gene]:
-                return False
             is_asked = of_detected[gene] ^ rest_of_detected
             marks[gene] = NOT_DRAWN | is_asked ^ rest
             value_of[gene] = values[starts[cell] + at]
         state = stream(seed, epoch, ASKED_UNDETECTED, keys[cell])
-        mark_some(marks, measured, num_free, undetected[cell], state)
+        mark_some(marks, measured, num_free, wanted_undetected[cell], state)
         # Without a branch, too: a gene that is not asked for is written over by the next.
         place = np.uint64(out_starts[cell])
         for gene in range(num_genes):
@@ -182,7 +202,6 @@ def _ask_some(
         for gene in genes:
             value_of[np.uint64(gene)] = 0
             of_detected[np.uint64(gene)] = 0
-    return True
 
 
 @compiled
