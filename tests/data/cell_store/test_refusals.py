@@ -91,6 +91,16 @@ def test_a_group_that_no_cell_has_a_label_of_is_refused(counts, tmp_path):
         )
 
 
+@pytest.mark.parametrize(("sets", "min_genes"), [([2] * 200, 0), ([0] + [2] * 199, 3)])
+def test_without_cells_for_training_there_is_no_grouped_copy(counts, tmp_path, sets, min_genes):
+    counts[0] = 0
+    source = source_of("plate", {"rna": counts}, {"kind": ["a", "b"] * 100})
+    made = to_store(source, KNOWN, sets, Filters(min_genes=min_genes))
+    store = stored(tmp_path / "store", [made], KNOWN, group_by=["kind"])
+    assert len(store.sets["train"]) == len(store.grouped) == len(store.groups) == 0
+    assert 150 < len(store.sets["test"]) == len(store) == len(content(store))
+
+
 def test_a_dataset_of_two_species_is_refused(counts, tmp_path):
     known = vocabularies_of(("human", "mouse"), rna=90)
     sources = [

@@ -55,8 +55,9 @@ def write_store(
     _check(sources, vocabularies)
     modalities = [name for name in MODALITIES if any(name in s.feature_ids for s in sources)]
     words = label_words(sources)
-    groups = Groups(words, settings.group_by) if settings.group_by else None
     sizes = sum(np.bincount(each.sets, minlength=256)[: len(SETS)] for each in sources)
+    # Only train cells lie by group once more; cells for test alone may lack these labels.
+    groups = Groups(words, settings.group_by) if settings.group_by and sizes[0] else None
     if groups:
         sizes = np.append(sizes, groups.count(sources))
     _refuse_empty(path, int(sizes[: len(SETS)].sum()), sources)
