@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     names, record = read_names(args.vocabulary), read_record(args.fitted / "record.json")
     if args.new:
-        corpus = open_new_cells(args.screens, args.atlases)
+        corpus = open_new_cells(args.screens, args.atlases, record)
     else:
         corpus = open_corpus(
             args.screens, args.split, args.controls, args.atlases, record.cell_split

@@ -10,6 +10,7 @@ from scripts import build_vocabulary, fit_preprocessing, prepare_cells
 from vcpipe.config.pipeline import Pipeline, contradictions
 from vcpipe.config.preprocess import Corpus
 from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.corpus import open_new_cells
 from vcpipe.data.preprocessing_record import read_record
 from vcpipe.errors import InputError
 
@@ -77,17 +78,33 @@ def test_a_corpus_like_another_decides_nothing_by_itself():
     with pytest.raises(ValueError, match=r"like is 'old', which decides on filters; leave these"):
         Corpus(atlases=["a"], like="old", filters={"min_genes": 3})
     pipeline = Pipeline(
-        atlases={"a": {"rna": {"paths": ["a.h5ad"]}}},
+        atlases={name: {"rna": {"paths": [f"{name}.h5ad"]}} for name in "abc"},
         preprocess={
             "old": {"atlases": ["a"]},
-            "new": {"atlases": ["a"], "like": "old"},
-            "newer": {"atlases": ["a"], "like": "new"},
+            "new": {"atlases": ["b"], "like": "old"},
+            "newer": {"atlases": ["c"], "like": "new"},
         },
         pretrain={"run": {"corpus": "new"}},
     )
     found = "\n".join(contradictions(pipeline))
     assert "preprocess.newer.like is 'new', which is itself like 'old'" in found
     assert "pretrain.run.corpus is 'new', whose cells are all for test; expected 'old'" in found
+    assert len(found.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["first", "renamed"])
+def test_cells_that_were_fitted_on_are_not_new(atlas, fitted, tmp_path, name):
+    with pytest.raises(InputError, match=rf"{name}\.h5ad of '{name}' is among the files"):
+        prepared(atlas(name, slice(60)), fitted, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_screen_that_was_fitted_on_is_not_new(screen, tmp_path):
+    names, record = tmp_path / "names", tmp_path / "record"
+    build_vocabulary.main([f"--screens={screen.path}", f"--out={names}"])
+    fit_preprocessing.main([f"--screens={screen.path}", f"--vocabulary={names}", f"--out={record}"])
+    with pytest.raises(InputError, match="of 'tiny' is among the files"):
+        open_new_cells([screen.path], {}, read_record(record / "record.json"))
 
 
 def test_the_whole_of_the_counts_is_in_the_totals(atlas, fitted, counts, tmp_path):

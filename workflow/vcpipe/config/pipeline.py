@@ -6,7 +6,12 @@ from pydantic import Field
 
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.checks import Checks
-from vcpipe.config.corpora import corpus_contradictions, like_contradictions, run_contradictions
+from vcpipe.config.corpora import (
+    corpus_contradictions,
+    file_contradictions,
+    like_contradictions,
+    run_contradictions,
+)
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
 from vcpipe.config.finetune import Finetune
@@ -57,11 +62,13 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         for section in ("datasets", "atlases"):
             for one in getattr(corpus, section):
                 check_name(f"preprocess.{name}.{section}", one, section)
+        cells = pipeline.datasets, pipeline.atlases
         found += corpus_contradictions(name, corpus)
+        found += file_contradictions(name, corpus, *cells)
         if corpus.split:
             check_name(f"preprocess.{name}.split", corpus.split, "splits")
         if corpus.like and check_name(f"preprocess.{name}.like", corpus.like, "preprocess"):
-            found += like_contradictions(name, corpus, pipeline.preprocess)
+            found += like_contradictions(name, corpus, pipeline.preprocess, *cells)
     for name, run in pipeline.pretrain.items():
         if check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess"):
             corpus = pipeline.preprocess[run.corpus]
