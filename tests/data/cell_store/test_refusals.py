@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,33 @@ def test_cells_left_out_are_counted_by_reason(tmp_path):
     )
     store = stored(tmp_path / "store", [source], vocabularies_of(rna=15))
     (found,) = store.manifest["statistics"]["sources"]
-    assert found["left_out"] == {"held_out": 1, "min_genes": 2, "min_counts": 1, "min_peaks": 0}
+    assert found["left_out"] == {
+        "held_out": 1,
+        "nothing_kept": 0,
+        "min_genes": 2,
+        "min_counts": 1,
+        "min_peaks": 0,
+    }
     assert found["kept"] == len(store) == 2
     assert {name for _, name in content(store)} == {"cell00000", "cell00003"}
     about = store.manifest["statistics"]["modalities"]["rna"]
     assert about["counts"][:3] == [5, 0, 4]
     assert about["largest_count"] == 3
     assert store.length_histogram("rna").tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_cells_of_which_fitting_kept_nothing_are_left_out(tmp_path):
+    matrices = {"rna": np.eye(5, 4, dtype=int), "atac": np.zeros((5, 3), dtype=int)}
+    matrices["atac"][1, 0] = 1
+    known = vocabularies_of(rna=4, atac=3)
+    source = to_store(source_of("plate", matrices), known)
+    kept = {"rna": np.array([-1, -1, 2, 3], dtype=np.int32), "atac": source.feature_ids["atac"]}
+    source = replace(source, feature_ids=kept, filters=Filters(min_genes=1))
+    store = stored(tmp_path / "store", [source], known, group_by=[])
+    (found,) = store.manifest["statistics"]["sources"]
+    assert {"nothing_kept": 1, "min_genes": 1}.items() <= found["left_out"].items()
+    # Cell 1 has a peak alone.
+    assert {name for _, name in content(store)} == {"cell00001", "cell00002", "cell00003"}
 
 
 def test_counts_beyond_32_bits_name_cell_and_gene(counts, tmp_path):
