@@ -64,6 +64,27 @@ def test_new_cells_keep_the_numbers_and_genes_that_were_fitted(atlas, fitted, co
     assert row["used"] + row["filtered_out"] == row["known"] == counts.n_vars - 5
 
 
+def test_new_batches_are_counted_and_new_types_refused(atlas, counts, fitted, tmp_path, capsys):
+    counts.obs["batch"] = "b7"
+    counts.obs["kind"] = ["K562"] * 90 + ["A549"] * 30
+    store = prepared(atlas("second", slice(60, 120)), fitted, tmp_path / "store")
+    assert store.manifest["about"]["coverage"][0]["new_batches"] == 1
+    assert "second.h5ad: 1 batches that the vocabulary lacks" in capsys.readouterr().out
+    first = json.loads(atlas("first", slice(60)))
+    first["first"]["cell_type_key"] = "kind"
+    typed, record = f"--vocabulary={tmp_path / 'typed'}", f"--out={tmp_path / 'typed_record'}"
+    build_vocabulary.main([f"--atlases={json.dumps(first)}", f"--out={tmp_path / 'typed'}"])
+    fit_preprocessing.main([f"--atlases={json.dumps(first)}", typed, record])
+    folders = [typed, f"--fitted={tmp_path / 'typed_record'}"]
+    second = json.loads(atlas("second", slice(60, 90)))
+    second["second"]["cell_type_key"] = "kind"
+    prepared(json.dumps(second), folders, tmp_path / "known")
+    atlas("second", slice(60, 120))
+    with pytest.raises(InputError, match=r"second\.h5ad, cell_type, has labels .*lacks: A549; it"):
+        prepared(json.dumps(second), folders, tmp_path / "unknown")
+    assert not (tmp_path / "unknown").exists()
+
+
 def test_new_cells_of_other_genes_are_refused(atlas, fitted, counts, tmp_path):
     other = counts[:20].copy()
     other.var_names = [f"OTHER{i}" for i in range(other.n_vars)]
