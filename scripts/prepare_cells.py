@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         "record_digest": record.digest,
         "coverage": coverage,
     }
-    for where, number in sorted({(row["path"], row["new_batches"]) for row in coverage}):
+    for where, number in sorted({(row["file"], row["new_batches"]) for row in coverage}):
         if number:
             print(f"{where}: {number} batches that the vocabulary lacks")
     manifest = write_store(args.out, sources, args.config, about, args.threads, vocabularies=named)

@@ -11,7 +11,7 @@ from vcpipe.data.corpus import Corpus
 from vcpipe.data.feature_ids import feature_ids
 from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.preprocessing_record import PreprocessingRecord, kept_ids
-from vcpipe.data.sources.source import CellSource
+from vcpipe.data.sources.source import CellSource, file_names
 from vcpipe.data.vocabularies import label_ids
 from vcpipe.data.vocabulary_report import coverage
 
@@ -36,12 +36,14 @@ def to_store(
             kept[modality] = kept_ids(record, modality, source.species, ids, digest)
             used = int((kept[modality] >= 0).sum())
             row = coverage(source, modality, fates)
+            row["file"] = file_names(row.pop("path"))
             row |= {"used": used, "filtered_out": row["known"] - used, "new_batches": new_batches}
             rows.append(row)
         sources.append(SourceToStore(source, kept, sets, record.filters, known))
         for modality in kept:
             its = store_vocabulary(names, modality, source.species)
             vocabularies.setdefault(modality, {})[source.species] = its
+    rows.sort(key=lambda row: (row["dataset"], row["file"]))
     return sources, vocabularies, rows
 
 
