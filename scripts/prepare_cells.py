@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     names, record = read_names(args.vocabulary), read_record(args.fitted / "record.json")
     if args.new:
-        corpus = open_new_cells(args.screens, args.atlases)
+        corpus = open_new_cells(args.screens, args.atlases, record)
     else:
         corpus = open_corpus(
             args.screens, args.split, args.controls, args.atlases, record.cell_split
@@ -52,6 +52,9 @@ def main(argv: list[str] | None = None) -> None:
         "record_digest": record.digest,
         "coverage": coverage,
     }
+    for where, number in sorted({(row["file"], row["new_batches"]) for row in coverage}):
+        if number:
+            print(f"{where}: {number} batches that the vocabulary lacks")
     manifest = write_store(args.out, sources, args.config, about, args.threads, vocabularies=named)
     for each in manifest["statistics"]["sources"]:
         left_out = ", ".join(f"{number} {why}" for why, number in each["left_out"].items())

@@ -48,6 +48,34 @@ def test_a_name_in_datasets_and_in_atlases_is_refused(values):
     assert "preprocess.screens names d in datasets and in atlases; rename one" in text
 
 
+def test_a_file_under_two_names_of_a_corpus_is_refused(values):
+    values["atlases"]["b"] = {"atac": {"paths": ["./a.h5ad"]}}
+    values["datasets"]["e"] = {"path": "a.h5ad"}
+    read_pipeline(values=values)
+    values["preprocess"]["cells"]["atlases"] = ["a", "b"]
+    assert "preprocess.cells has atlases.a and atlases.b, which all read a.h5ad" in wrong(values)
+    values["preprocess"]["cells"] |= {"atlases": ["a"], "datasets": ["e"]}
+    assert "preprocess.cells has datasets.e and atlases.a, which all read a.h5ad" in wrong(values)
+
+
+def test_one_file_of_genes_and_peaks_is_one_atlas(values):
+    values["atlases"]["a"] |= {"rna": PEAKS, "atac": PEAKS}
+    read_pipeline(values=values)
+
+
+def test_a_corpus_like_another_has_other_cells(values):
+    values["atlases"] |= {"b": {"rna": {"paths": ["b.h5ad"]}}, "c": values["atlases"]["a"]}
+    values["preprocess"]["new"] = {"atlases": ["b"], "like": "cells"}
+    read_pipeline(values=values)
+    values["preprocess"]["new"]["atlases"] = ["a", "b"]
+    text = wrong(values)
+    assert "preprocess.new.like is 'cells', which was fitted on a as well; expected new" in text
+    values["preprocess"]["new"]["atlases"] = ["b", "c"]
+    assert "which was fitted on a.h5ad as well" in wrong(values)
+    values["preprocess"]["new"] = {"datasets": ["d"], "like": "screens"}
+    assert "preprocess.new.like is 'screens', which was fitted on d as well" in wrong(values)
+
+
 def test_an_atlas_that_is_not_there_is_named_with_those_that_are(values):
     values["preprocess"]["cells"]["atlases"] = ["b"]
     assert "preprocess.cells.atlases is 'b'; expected a name in atlases (a)" in wrong(values)

@@ -3,9 +3,11 @@ import pytest
 
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.fitting import CellSplit
+from vcpipe.config.gears import Conversion
 from vcpipe.config.splits import Split
 from vcpipe.data.cell_sets import LEFT_OUT, TEST, TRAIN, VAL
 from vcpipe.data.corpus import open_corpus
+from vcpipe.data.gears import convert
 from vcpipe.data.splits import (
     draw_controls,
     draw_split,
@@ -57,10 +59,14 @@ def test_without_a_split_a_screen_is_learned_from_whole(screen):
     assert not corpus.holds_out
 
 
-def test_sets_of_an_atlas_do_not_depend_on_what_is_beside_it(screen, atlas, tables):
+def test_sets_of_an_atlas_do_not_depend_on_what_is_beside_it(
+    screen, atlas, tables, counts, tmp_path
+):
     drawn = CellSplit(val=0.2, test=0.2, seed=3)
     alone = open_corpus([], [], [], {"a": atlas}, drawn)
-    beside = open_corpus([screen.path], *tables[:2], {"b": atlas, "a": atlas}, drawn)
+    counts[:50].copy().write_h5ad(tmp_path / "other.h5ad")
+    other = Atlas(rna={"paths": [str(tmp_path / "other.h5ad")]})
+    beside = open_corpus([screen.path], *tables[:2], {"b": other, "a": atlas}, drawn)
     assert [source.dataset for source in beside.sources] == ["tiny", "a", "b"]
     assert np.array_equal(alone.sets[0], beside.sets[1])
     assert set(alone.sets[0]) == {TRAIN, VAL, TEST}
@@ -84,3 +90,20 @@ def test_every_screen_has_a_split_and_a_table_of_controls(
 def test_a_corpus_of_atlases_has_no_use_for_a_split(atlas, tables):
     with pytest.raises(InputError, match="0 --screens, 1 --split, 1 --controls"):
         open_corpus([], *tables[:2], {"a": atlas}, NOTHING_DRAWN)
+
+
+def test_a_file_under_two_names_is_refused(atlas, tmp_path):
+    copy = tmp_path / "copy.h5ad"
+    copy.write_bytes((tmp_path / "atlas.h5ad").read_bytes())
+    # Other labels, and other digests of what is read: the cells are the same.
+    other = Atlas(rna={"paths": [str(copy)]}, cell_type_key="target_gene")
+    drawn = CellSplit(val=0.2, test=0.2, seed=3)
+    with pytest.raises(InputError, match=r"copy\.h5ad of 'b' and .*atlas\.h5ad of 'a' have"):
+        open_corpus([], [], [], {"a": atlas, "b": other}, drawn)
+
+
+def test_a_screen_under_two_names_is_refused(screen, counts, tmp_path):
+    again = tmp_path / "again" / "perturb_processed.h5ad"
+    convert(tmp_path / "counts.h5ad", "again", Conversion(), again)
+    with pytest.raises(InputError, match=r"of 'again' and .* of 'tiny' have the same content"):
+        open_corpus([screen.path, again], [], [], {}, NOTHING_DRAWN)

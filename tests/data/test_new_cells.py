@@ -10,6 +10,7 @@ from scripts import build_vocabulary, fit_preprocessing, prepare_cells
 from vcpipe.config.pipeline import Pipeline, contradictions
 from vcpipe.config.preprocess import Corpus
 from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.corpus import open_new_cells
 from vcpipe.data.preprocessing_record import read_record
 from vcpipe.errors import InputError
 
@@ -63,6 +64,27 @@ def test_new_cells_keep_the_numbers_and_genes_that_were_fitted(atlas, fitted, co
     assert row["used"] + row["filtered_out"] == row["known"] == counts.n_vars - 5
 
 
+def test_new_batches_are_counted_and_new_types_refused(atlas, counts, fitted, tmp_path, capsys):
+    counts.obs["batch"] = "b7"
+    counts.obs["kind"] = ["K562"] * 90 + ["A549"] * 30
+    store = prepared(atlas("second", slice(60, 120)), fitted, tmp_path / "store")
+    assert store.manifest["about"]["coverage"][0]["new_batches"] == 1
+    assert "second.h5ad: 1 batches that the vocabulary lacks" in capsys.readouterr().out
+    first = json.loads(atlas("first", slice(60)))
+    first["first"]["cell_type_key"] = "kind"
+    typed, record = f"--vocabulary={tmp_path / 'typed'}", f"--out={tmp_path / 'typed_record'}"
+    build_vocabulary.main([f"--atlases={json.dumps(first)}", f"--out={tmp_path / 'typed'}"])
+    fit_preprocessing.main([f"--atlases={json.dumps(first)}", typed, record])
+    folders = [typed, f"--fitted={tmp_path / 'typed_record'}"]
+    second = json.loads(atlas("second", slice(60, 90)))
+    second["second"]["cell_type_key"] = "kind"
+    prepared(json.dumps(second), folders, tmp_path / "known")
+    atlas("second", slice(60, 120))
+    with pytest.raises(InputError, match=r"second\.h5ad, cell_type, has labels .*lacks: A549; it"):
+        prepared(json.dumps(second), folders, tmp_path / "unknown")
+    assert not (tmp_path / "unknown").exists()
+
+
 def test_new_cells_of_other_genes_are_refused(atlas, fitted, counts, tmp_path):
     other = counts[:20].copy()
     other.var_names = [f"OTHER{i}" for i in range(other.n_vars)]
@@ -77,17 +99,33 @@ def test_a_corpus_like_another_decides_nothing_by_itself():
     with pytest.raises(ValueError, match=r"like is 'old', which decides on filters; leave these"):
         Corpus(atlases=["a"], like="old", filters={"min_genes": 3})
     pipeline = Pipeline(
-        atlases={"a": {"rna": {"paths": ["a.h5ad"]}}},
+        atlases={name: {"rna": {"paths": [f"{name}.h5ad"]}} for name in "abc"},
         preprocess={
             "old": {"atlases": ["a"]},
-            "new": {"atlases": ["a"], "like": "old"},
-            "newer": {"atlases": ["a"], "like": "new"},
+            "new": {"atlases": ["b"], "like": "old"},
+            "newer": {"atlases": ["c"], "like": "new"},
         },
         pretrain={"run": {"corpus": "new"}},
     )
     found = "\n".join(contradictions(pipeline))
     assert "preprocess.newer.like is 'new', which is itself like 'old'" in found
     assert "pretrain.run.corpus is 'new', whose cells are all for test; expected 'old'" in found
+    assert len(found.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["first", "renamed"])
+def test_cells_that_were_fitted_on_are_not_new(atlas, fitted, tmp_path, name):
+    with pytest.raises(InputError, match=rf"{name}\.h5ad of '{name}' is among the files"):
+        prepared(atlas(name, slice(60)), fitted, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_screen_that_was_fitted_on_is_not_new(screen, tmp_path):
+    names, record = tmp_path / "names", tmp_path / "record"
+    build_vocabulary.main([f"--screens={screen.path}", f"--out={names}"])
+    fit_preprocessing.main([f"--screens={screen.path}", f"--vocabulary={names}", f"--out={record}"])
+    with pytest.raises(InputError, match="of 'tiny' is among the files"):
+        open_new_cells([screen.path], {}, read_record(record / "record.json"))
 
 
 def test_the_whole_of_the_counts_is_in_the_totals(atlas, fitted, counts, tmp_path):

@@ -98,6 +98,7 @@ def test_labels_come_with_their_cells_and_missing_ones_are_null(store, counts):
 
 
 def test_totals_hold_counts_of_unknown_features(counts, tmp_path):
+    counts[:, 0] += 1
     known = vocabularies_of(rna=10)
     store = stored(tmp_path / "store", [source_of("plate", {"rna": counts})], known)
     rows = store.rows(np.arange(len(store)))
@@ -158,14 +159,25 @@ def test_the_unpacked_copy_gives_the_same_rows(tmp_path, generator):
 def test_a_store_of_another_format_is_refused(store):
     path = store.path / "manifest.json"
     path.write_text(json.dumps(store.manifest | {"format": 3}))
-    with pytest.raises(InputError, match=r"format 3; expected 4\. Rerun prepare_cells"):
+    with pytest.raises(InputError, match=r"format 3; expected 5\. Rerun prepare_cells"):
         open_store(store.path)
 
 
-def test_a_changed_manifest_is_refused(store):
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("num_cells", 201, "data_digest"),
+        ("data_digest", "0", "data_digest"),
+        ("about", {"held_out": True}, "manifest_digest"),
+        ("statistics", {}, "manifest_digest"),
+        ("manifest_digest", "0", "manifest_digest"),
+    ],
+)
+def test_a_changed_manifest_is_refused(store, key, value, told):
+    assert store.manifest[key] != value
     path = store.path / "manifest.json"
-    path.write_text(path.read_text().replace('"num_cells": 200', '"num_cells": 201'))
-    with pytest.raises(InputError, match="was changed after it was written"):
+    path.write_text(json.dumps(store.manifest | {key: value}))
+    with pytest.raises(InputError, match=f"was changed after it was written: its {told} is"):
         open_store(store.path)
 
 

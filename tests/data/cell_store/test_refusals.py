@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,33 @@ def test_cells_left_out_are_counted_by_reason(tmp_path):
     )
     store = stored(tmp_path / "store", [source], vocabularies_of(rna=15))
     (found,) = store.manifest["statistics"]["sources"]
-    assert found["left_out"] == {"held_out": 1, "min_genes": 2, "min_counts": 1, "min_peaks": 0}
+    assert found["left_out"] == {
+        "held_out": 1,
+        "nothing_kept": 0,
+        "min_genes": 2,
+        "min_counts": 1,
+        "min_peaks": 0,
+    }
     assert found["kept"] == len(store) == 2
     assert {name for _, name in content(store)} == {"cell00000", "cell00003"}
     about = store.manifest["statistics"]["modalities"]["rna"]
     assert about["counts"][:3] == [5, 0, 4]
     assert about["largest_count"] == 3
     assert store.length_histogram("rna").tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_cells_of_which_fitting_kept_nothing_are_left_out(tmp_path):
+    matrices = {"rna": np.eye(5, 4, dtype=int), "atac": np.zeros((5, 3), dtype=int)}
+    matrices["atac"][1, 0] = 1
+    known = vocabularies_of(rna=4, atac=3)
+    source = to_store(source_of("plate", matrices), known)
+    kept = {"rna": np.array([-1, -1, 2, 3], dtype=np.int32), "atac": source.feature_ids["atac"]}
+    source = replace(source, feature_ids=kept, filters=Filters(min_genes=1))
+    store = stored(tmp_path / "store", [source], known, group_by=[])
+    (found,) = store.manifest["statistics"]["sources"]
+    assert {"nothing_kept": 1, "min_genes": 1}.items() <= found["left_out"].items()
+    # Cell 1 has a peak alone.
+    assert {name for _, name in content(store)} == {"cell00001", "cell00002", "cell00003"}
 
 
 def test_counts_beyond_32_bits_name_cell_and_gene(counts, tmp_path):
@@ -89,6 +110,16 @@ def test_a_group_that_no_cell_has_a_label_of_is_refused(counts, tmp_path):
             KNOWN,
             group_by=["line"],
         )
+
+
+@pytest.mark.parametrize(("sets", "min_genes"), [([2] * 200, 0), ([0] + [2] * 199, 3)])
+def test_without_cells_for_training_there_is_no_grouped_copy(counts, tmp_path, sets, min_genes):
+    counts[0] = 0
+    source = source_of("plate", {"rna": counts}, {"kind": ["a", "b"] * 100})
+    made = to_store(source, KNOWN, sets, Filters(min_genes=min_genes))
+    store = stored(tmp_path / "store", [made], KNOWN, group_by=["kind"])
+    assert len(store.sets["train"]) == len(store.grouped) == len(store.groups) == 0
+    assert 150 < len(store.sets["test"]) == len(store) == len(content(store))
 
 
 def test_a_dataset_of_two_species_is_refused(counts, tmp_path):

@@ -18,6 +18,7 @@ from tests.data.cell_store.memory_source import (
     vocabularies_of,
 )
 from vcpipe.data.cell_store import labels
+from vcpipe.files import read_json
 
 # The same examples on every run, and no verdict on the speed of the machine.
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -117,6 +118,10 @@ def test_the_order_of_the_input_changes_no_byte(corpus, seed):
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "one", corpus)
         write(Path(folder) / "other", other, threads=4)
+        paths = [Path(folder) / name / "manifest.json" for name in ("one", "other")]
+        manifests = [read_json(path, "a manifest") for path in paths]
+        assert manifests[0]["data_digest"] == manifests[1]["data_digest"]
+        assert manifests[0]["statistics"] == manifests[1]["statistics"]
         written = [path for path in (Path(folder) / "one").iterdir() if path.suffix != ".json"]
         for path in written:
             assert path.read_bytes() == (Path(folder) / "other" / path.name).read_bytes(), path

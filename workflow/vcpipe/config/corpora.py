@@ -1,10 +1,12 @@
 """What a corpus, its atlases and the runs on it promise each other."""
 
 from collections.abc import Mapping
+from os.path import normpath
 
 from pydantic import Field
 
 from vcpipe.config.atlases import Atlas
+from vcpipe.config.datasets import Dataset
 from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
@@ -48,13 +50,29 @@ def corpus_contradictions(name: str, corpus: Corpus) -> list[str]:
     return found
 
 
-def like_contradictions(name: str, corpus: Corpus, corpora: Mapping[str, Corpus]) -> list[str]:
-    """A corpus of new cells can only be like one that was fitted."""
-    if corpora[corpus.like].like is None:
-        return []
+def files_of(
+    corpus: Corpus, datasets: Mapping[str, Dataset], atlases: Mapping[str, Atlas]
+) -> dict[str, list[str]]:
+    """By path as it is written, the datasets and atlases of a corpus that read it."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(corpus.datasets):
+        if name in datasets and datasets[name].path:
+            found.setdefault(normpath(datasets[name].path), []).append(f"datasets.{name}")
+    for name in dict.fromkeys(corpus.atlases):
+        for path in dict.fromkeys(atlases[name].paths() if name in atlases else ()):
+            found.setdefault(normpath(path), []).append(f"atlases.{name}")
+    return found
+
+
+def file_contradictions(
+    name: str, corpus: Corpus, datasets: Mapping[str, Dataset], atlases: Mapping[str, Atlas]
+) -> list[str]:
+    """Under two names the same cell may be train in one and test in the other."""
     return [
-        f"preprocess.{name}.like is {corpus.like!r}, which is itself like "
-        f"{corpora[corpus.like].like!r}; expected a corpus that is fitted"
+        f"preprocess.{name} has {' and '.join(names)}, which all read {path}; expected every file "
+        "in one of them"
+        for path, names in files_of(corpus, datasets, atlases).items()
+        if len(names) > 1
     ]
 
 
@@ -73,6 +91,32 @@ def _inert_keys(where: str, run: Pretrain) -> list[str]:
         found.append(
             f"{where}.tokenizer.masking is of masked gene prediction, and objective is "
             "masked_values; set masked_values.mask_ratio"
+        )
+    return found
+
+
+def like_contradictions(
+    name: str,
+    corpus: Corpus,
+    corpora: Mapping[str, Corpus],
+    datasets: Mapping[str, Dataset],
+    atlases: Mapping[str, Atlas],
+) -> list[str]:
+    """A corpus of new cells can only be like one that was fitted, on other cells."""
+    fitted, found = corpora[corpus.like], []
+    if fitted.like is not None:
+        found.append(
+            f"preprocess.{name}.like is {corpus.like!r}, which is itself like {fitted.like!r}; "
+            "expected a corpus that is fitted"
+        )
+    names = {*fitted.datasets, *fitted.atlases}
+    same = [one for one in (*corpus.datasets, *corpus.atlases) if one in names]
+    its, of_fitted = (files_of(each, datasets, atlases) for each in (corpus, fitted))
+    same += [path for path in its if path in of_fitted and {*its[path]}.isdisjoint(of_fitted[path])]
+    if same:
+        found.append(
+            f"preprocess.{name}.like is {corpus.like!r}, which was fitted on {', '.join(same)} as "
+            "well; expected new cells only"
         )
     return found
 

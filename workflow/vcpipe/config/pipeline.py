@@ -8,6 +8,7 @@ from vcpipe.config.atlases import Atlas
 from vcpipe.config.checks import Checks
 from vcpipe.config.corpora import (
     corpus_contradictions,
+    file_contradictions,
     label_contradictions,
     like_contradictions,
     run_contradictions,
@@ -62,12 +63,14 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         for section in ("datasets", "atlases"):
             for one in getattr(corpus, section):
                 check_name(f"preprocess.{name}.{section}", one, section)
+        cells = pipeline.datasets, pipeline.atlases
         found += corpus_contradictions(name, corpus)
+        found += file_contradictions(name, corpus, *cells)
         found += label_contradictions(name, corpus, pipeline.atlases)
         if corpus.split:
             check_name(f"preprocess.{name}.split", corpus.split, "splits")
         if corpus.like and check_name(f"preprocess.{name}.like", corpus.like, "preprocess"):
-            found += like_contradictions(name, corpus, pipeline.preprocess)
+            found += like_contradictions(name, corpus, pipeline.preprocess, *cells)
     for name, run in pipeline.pretrain.items():
         if check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess"):
             corpus = pipeline.preprocess[run.corpus]

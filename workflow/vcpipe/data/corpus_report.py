@@ -10,7 +10,6 @@ from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.draws import Draw
 from vcpipe.data.order import generator_of
 from vcpipe.data.preprocessing_record import PreprocessingRecord
-from vcpipe.data.sources.source import file_names
 from vcpipe.data.tokens.binned_expression import bins
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.errors import InputError
@@ -44,8 +43,7 @@ def corpus_tables(
 def coverage_table(store: CellStore) -> pd.DataFrame:
     """What of each source the store has: used, left out in fitting, unknown."""
     table = pd.DataFrame(store.manifest["about"]["coverage"])
-    files = [file_names(path) for path in table["path"]]
-    return table.assign(source=_sources(table["dataset"], files))
+    return table.assign(source=_sources(table["dataset"], table["file"]))
 
 
 def cells_table(store: CellStore) -> pd.DataFrame:

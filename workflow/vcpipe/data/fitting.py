@@ -119,6 +119,7 @@ def fit(
         medians={of: rounded(statistics[of]["median"]) for of in sums.genes},
         bin_edges=rounded(_bin_edges(sums.genes, statistics, config)),
         sources=digests_of([(one.source.dataset, one.source.data_digest) for one in cells]),
+        files=sorted({file for one in cells for file in one.source.file_digests}),
     )
     return Fitted(record, statistics)
 

@@ -27,12 +27,13 @@ class PreprocessingRecord:
     medians: dict[str, list[float | None]]  # by axis of genes and id: see gene_medians
     bin_edges: list[float]  # quantiles of all non-zero values, normalised and logged as set
     sources: dict[str, list[str]]  # by dataset: data digests of the files
+    files: list[str]  # digests of all files, whatever their datasets are called
 
     @property
     def digest(self) -> str:
         """Of what was fitted: files with the same cells in another order give the same."""
         content = asdict(self)
-        del content["sources"]
+        del content["sources"], content["files"]
         return digest(content)
 
     @property

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "manifest.json"
 LABELS = "labels.arrow"
 GROUPS = "groups.arrow"

@@ -29,7 +29,7 @@ def write_measured(folder: Path, sources, datasets: list[str], modalities, vocab
         its = about.setdefault(
             each.source.dataset, {"species": each.source.species, "data_digests": []}
         )
-        its["data_digests"].append(each.source.data_digest)
+        its["data_digests"] = sorted([*its["data_digests"], each.source.data_digest])
     return about
 
 

@@ -29,11 +29,11 @@ from vcpipe.data.cell_store.layout import (
     shard_name,
 )
 from vcpipe.data.cell_store.measured import feature_ids
-from vcpipe.data.cell_store.verification import check_sizes, verify_files
+from vcpipe.data.cell_store.verification import check_sizes, digests_of, verify_files
 from vcpipe.data.rows import Rows
 from vcpipe.data.sources.source import MODALITIES
 from vcpipe.errors import InputError
-from vcpipe.files import digest, read_json
+from vcpipe.files import read_json
 
 BLOCKS_KEPT = 8
 
@@ -229,12 +229,12 @@ def open_store(path: Path) -> CellStore:
         raise InputError(
             f"{path} has store format {found!r}; expected {FORMAT}. Rerun prepare_cells."
         )
-    told = manifest.get("data_digest")
-    made = digest({key: value for key, value in manifest.items() if key != "data_digest"})
-    if told != made:
-        raise InputError(
-            f"{path / MANIFEST} was changed after it was written: its data_digest is {told!r}, its "
-            f"content gives {made!r}. Copy the store again, or rerun prepare_cells."
-        )
+    for key, made in digests_of(manifest).items():
+        if manifest.get(key) != made:
+            raise InputError(
+                f"{path / MANIFEST} was changed after it was written: its {key} is "
+                f"{manifest.get(key)!r}, its content gives {made!r}. Copy the store again, or "
+                "rerun prepare_cells."
+            )
     check_sizes(path, manifest)
     return CellStore(path, manifest)

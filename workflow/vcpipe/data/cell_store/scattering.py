@@ -123,11 +123,14 @@ class Scatter:
             about["lengths"][:, m], about["totals"][:, m] = lengths, totals
             first[:, m] = np.cumsum(lengths, dtype=np.int64) - lengths
         reason = each.reasons(chunk)
-        enough = reason == 0
+        # Fitting may have left out all that a cell has: there is nothing to learn from it.
+        nothing = (reason == 0) & ~about["lengths"].any(axis=1)
+        enough = (reason == 0) & ~nothing
         for why, missed in zip(
             REASONS[1:], np.bincount(reason, minlength=len(REASONS))[1:], strict=True
         ):
             left_out[why] = left_out.get(why, 0) + int(missed)
+        left_out["nothing_kept"] = left_out.get("nothing_kept", 0) + int(nothing.sum())
         for m, counts in enumerate(rooms):
             self._count(m, first[enough, m], about["lengths"][enough, m], counts)
         names = source.names(chunk.rows)
@@ -148,8 +151,8 @@ class Scatter:
             rows = rows[about["set"][rows] == 0]
             again = about[rows]
             again["rank"] = len(SETS) + self.groups.ranks(source.dataset, again["labels"])
-            nothing = [0] * len(self.modalities)
-            self.buckets.add(again, [encoded[row] for row in rows], first[rows], nothing)
+            no_entries = [0] * len(self.modalities)
+            self.buckets.add(again, [encoded[row] for row in rows], first[rows], no_entries)
         return np.bincount(about["set"][enough], minlength=len(SETS))
 
     def _count(self, m: int, first, lengths, counts) -> None:

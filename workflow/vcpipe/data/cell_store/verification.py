@@ -4,11 +4,24 @@ import hashlib
 from pathlib import Path
 
 from vcpipe.errors import InputError, listed
+from vcpipe.files import digest
 
 
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Of the manifest: what the cells are, not where they came from and in which order.
+CONTENT = ("format", "num_cells", "runs", "block_size", "compression", "modalities", "labels")
+CONTENT += ("num_groups", "files")
+
+
+def digests_of(manifest: dict) -> dict[str, str]:
+    """`data_digest`, of content alone, and `manifest_digest`, by which any change is noticed."""
+    data = digest({key: manifest.get(key) for key in CONTENT})
+    rest = {key: value for key, value in manifest.items() if key != "manifest_digest"}
+    return {"data_digest": data, "manifest_digest": digest(rest | {"data_digest": data})}
 
 
 def stored_files(manifest: dict) -> dict[str, dict]:

@@ -36,10 +36,10 @@ from vcpipe.data.cell_store.measured import write_measured
 from vcpipe.data.cell_store.places import Stretches
 from vcpipe.data.cell_store.scattering import Scatter, SourceToStore, StoreVocabulary
 from vcpipe.data.cell_store.sorted_cells import SortedCells
-from vcpipe.data.cell_store.verification import sha256_of
+from vcpipe.data.cell_store.verification import digests_of, sha256_of
 from vcpipe.data.sources.source import MODALITIES
 from vcpipe.errors import InputError, listed
-from vcpipe.files import digest, writing
+from vcpipe.files import writing
 
 
 def write_store(
@@ -55,8 +55,9 @@ def write_store(
     _check(sources, vocabularies)
     modalities = [name for name in MODALITIES if any(name in s.feature_ids for s in sources)]
     words = label_words(sources)
-    groups = Groups(words, settings.group_by) if settings.group_by else None
     sizes = sum(np.bincount(each.sets, minlength=256)[: len(SETS)] for each in sources)
+    # Only train cells lie by group once more; cells for test alone may lack these labels.
+    groups = Groups(words, settings.group_by) if settings.group_by and sizes[0] else None
     if groups:
         sizes = np.append(sizes, groups.count(sources))
     _refuse_empty(path, int(sizes[: len(SETS)].sum()), sources)
@@ -81,6 +82,7 @@ def write_store(
         buckets.flush()
         _refuse_twice(path, buckets, sources)
         _refuse_empty(path, sum(each["kept"] for each in found), sources)
+        found.sort(key=lambda each: (each["dataset"], each["file"]))
         cells = SortedCells(folder, words, modalities, settings, len(sizes), pool)
         for part in buckets.parts():
             cells.append(part)
@@ -120,7 +122,7 @@ def write_store(
             "files": _sizes_and_digests(folder),
             "about": about,
         }
-        manifest["data_digest"] = digest(manifest)
+        manifest |= digests_of(manifest)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return manifest
 

@@ -63,6 +63,7 @@ def open_atlas(name: str, atlas: Atlas, fetched: Path | None = None) -> list[Fil
             labels=_labels(name, atlas, its, rows),
             prefix=prefixes[number],
             data_digest="",
+            file_digests=tuple(dict.fromkeys(files_digest(one.path) for one in its.values())),
             overlap=overlap,
             orthologs=tables[number],
         )

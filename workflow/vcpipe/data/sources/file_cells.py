@@ -29,6 +29,7 @@ class FileCells:
     labels: pd.DataFrame
     prefix: str  # of cells' names
     data_digest: str
+    file_digests: tuple[str, ...]
     overlap: Overlap | None = None  # of all files of the dataset, where it has pairs
     orthologs: pd.DataFrame | None = None  # gene, ortholog, fate
 

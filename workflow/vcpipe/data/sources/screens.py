@@ -19,6 +19,7 @@ class ScreenCells:
         self.screen, self.species = screen, species
         self.dataset, self.path = screen.name, str(screen.path)
         self.data_digest = screen.data_digest
+        self.file_digests = (screen.data_digest,)
         self.features: Mapping[str, Features] = {"rna": Features(screen.genes, screen.gene_ids)}
 
     @cached_property

@@ -39,6 +39,7 @@ class CellSource(Protocol):
     labels: pd.DataFrame  # categorical columns, a row per cell: batch, cell_type, donor, condition,
     # and whatever else was asked for
     data_digest: str  # of what is read: counts, names, labels
+    file_digests: tuple[str, ...]  # of its files, whatever is read of them under whichever name
 
     def __len__(self) -> int: ...
 
