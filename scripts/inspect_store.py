@@ -16,7 +16,9 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--verify", action="store_true", help="read all and compare sha256")
     made.add_argument("--export-h5ad", type=Path, metavar="FILE", help="raw counts as an h5ad")
     made.add_argument("--export-zarr", type=Path, metavar="FOLDER", help="the same as zarr v3")
-    made.add_argument("--modality", default=None, help="to export: rna or atac (default: first)")
+    made.add_argument(
+        "--modality", default=None, help="to export (default: rna, where there are genes)"
+    )
     made.add_argument("--species", default=None, help="to export, where there are several")
     made.add_argument(
         "--unpack", type=Path, metavar="FOLDER", help="copy without compression, for a local disk"
@@ -43,8 +45,10 @@ def main(argv: list[str] | None = None) -> None:
     modality = args.modality or store.modalities[0]
     if args.export_h5ad:
         export_h5ad(store, args.export_h5ad, modality, args.species)
+        print(f"wrote {args.export_h5ad}: {len(store):,} cells of all sets (obs: set), {modality}")
     if args.export_zarr:
         export_zarr(store, args.export_zarr, modality, args.species)
+        print(f"wrote {args.export_zarr}: {len(store):,} cells of all sets (obs: set), {modality}")
     if args.unpack:
         unpack(store, args.unpack)
 

@@ -55,7 +55,9 @@ def cells_table(store: CellStore) -> pd.DataFrame:
         kept = its["kept_by_set"]
         rows += [(source, name, number) for name, number in kept.items() if number]
         rows += [(source, reason, number) for reason, number in its["left_out"].items() if number]
-    return pd.DataFrame(rows, columns=["source", "what", "cells"])
+    table = pd.DataFrame(rows, columns=["source", "what", "cells"])
+    # Files in folders of their own may have the same name (Cell Ranger's).
+    return table.groupby(["source", "what"], sort=False, as_index=False)["cells"].sum()
 
 
 def features_table(record: PreprocessingRecord) -> pd.DataFrame:

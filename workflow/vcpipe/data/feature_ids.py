@@ -115,6 +115,13 @@ def _check(
     if chosen and not unknown[named].all():
         return
     what = f"{MODALITIES[modality]}s"
+    if named.mean() < config.min_gene_match:
+        raise InputError(
+            f"{source.path} ({source.dataset}): orthologs gives a name to {named.sum()} of its "
+            f"{len(named)} {what}; expected at least {config.min_gene_match:.0%} (min_gene_match). "
+            "Are the columns of orthologs the other way round? Expected to,from: the name to use, "
+            "then the name in this atlas."
+        )
     share = 1 - unknown.sum() / max(named.sum(), 1)
     if share < config.min_gene_match or not named.any():
         known = vocabularies.features(vocabularies.of(modality, source.species))

@@ -80,10 +80,13 @@ def _peaks(sources: list[CellSource], config: VocabularySettings) -> Vocabulary 
         refuse_other_tokens(found.ids, config.special_tokens.names(), config.peaks)
         _parsed(found, config)
         return found
-    names = [source.features["atac"].names for source in sources if "atac" in source.features]
+    named = {
+        source.path: source.features["atac"] for source in sources if "atac" in source.features
+    }
+    names = [its.names for its in named.values()]
     if not names:
         return None
-    unified, _ = unify_peaks(names, config.peak_match, config.join)
+    unified, _ = unify_peaks(names, config.peak_match, config.join, list(named))
     if not len(unified):
         raise InputError(
             f"no peak is in all {len(names)} files ({', '.join(str(len(n)) for n in names)} "
