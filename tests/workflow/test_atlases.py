@@ -1,4 +1,6 @@
-"""Atlases that are fetched in envs of their own."""
+"""Atlases that are fetched in envs of their own, and folders of 10x."""
+
+from tests.workflow.tiny_atlas import write_atlas
 
 ATLASES = """
 atlases:
@@ -40,3 +42,16 @@ def test_an_atlas_is_fetched_only_from_where_it_is(fresh):
     workflow = with_atlases(fresh)
     done = workflow.run("-n", "results/fetch_census/heart/cells.h5ad", check=False)
     assert "MissingRuleException" in done.stdout + done.stderr
+
+
+def test_a_folder_in_a_folder_of_10x_does_not_disturb(fresh):
+    write_atlas(fresh.folder / "atlas")
+    (fresh.folder / "tenx/analysis").mkdir(parents=True)
+    (fresh.folder / "tenx/matrix.mtx").touch()
+    fresh.edit(
+        "tests/workflow/atlas.yaml", "rna: {paths: [atlas/rna.h5ad]}", "rna: {paths: [tenx]}"
+    )
+    target = "results/build_vocabulary/cells"
+    assert fresh.planned(target=target, config="tests/workflow/atlas.yaml") == {
+        "build_vocabulary": 1
+    }

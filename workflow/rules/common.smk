@@ -158,7 +158,9 @@ def content_of_atlases(wildcards):
 def files_in(path):
     """A file, or those of a folder (10x: matrix, features, barcodes)."""
     folder = Path(path)
-    return sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    if not folder.is_dir():
+        return [folder]
+    return sorted(file for file in folder.iterdir() if file.is_file())
 
 
 def tokenizers_of(wildcards):
