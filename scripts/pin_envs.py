@@ -15,7 +15,8 @@ from vcpipe.config.arguments import parser, run
 
 PROJECT = Path(__file__).parents[1]
 READING = [
-    *("anndata", "h5py", "numba", "numpy", "pandas", "pydantic", "pyyaml", "scipy", "xxhash"),
+    *("anndata", "h5py", "numba", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml"),
+    *("safetensors", "scikit-misc", "scipy", "xxhash"),
 ]
 ENVS = {
     "data": READING,

@@ -10,8 +10,9 @@ rule build_vocabulary:
         directory("results/build_vocabulary/{corpus}"),
     log:
         "results/logs/build_vocabulary/{corpus}.log",
+    # With torch, which reads vectors of genes from .pt.
     conda:
-        "../../envs/data.yaml"
+        "../../envs/train.yaml"
     params:
         config=lambda wildcards: settings(PIPELINE.preprocess[wildcards.corpus].vocabulary),
         atlases=lambda wildcards: settings(atlases_of(wildcards)),

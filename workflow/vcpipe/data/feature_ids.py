@@ -17,6 +17,8 @@ from vcpipe.errors import InputError, listed
 HUMAN = {"human", "hsapiens", "homo_sapiens"}
 # A gene without an ortholog has no name; it is in no vocabulary and no mistake.
 UNNAMED = "unnamed"
+# Below this share a table of orthologs is of other genes; mouse and human share nine in ten.
+FEWEST_ORTHOLOGS = 0.1
 
 
 @cache
@@ -115,12 +117,11 @@ def _check(
     if chosen and not unknown[named].all():
         return
     what = f"{MODALITIES[modality]}s"
-    if named.mean() < config.min_gene_match:
+    if named.mean() < FEWEST_ORTHOLOGS:
         raise InputError(
             f"{source.path} ({source.dataset}): orthologs gives a name to {named.sum()} of its "
-            f"{len(named)} {what}; expected at least {config.min_gene_match:.0%} (min_gene_match). "
-            "Are the columns of orthologs the other way round? Expected to,from: the name to use, "
-            "then the name in this atlas."
+            f"{len(named)} {what}. Are its columns the other way round? Expected to,from: the name "
+            "to use, then the name in this atlas."
         )
     share = 1 - unknown.sum() / max(named.sum(), 1)
     if share < config.min_gene_match or not named.any():
