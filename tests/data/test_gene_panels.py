@@ -1,6 +1,6 @@
 import pytest
 
-from vcpipe.data.gene_panels import read_panel, read_panels
+from vcpipe.data.gene_panels import read_panel
 from vcpipe.errors import InputError
 
 
@@ -30,13 +30,3 @@ def test_a_file_that_is_no_panel_is_refused(content, message, tmp_path):
     (tmp_path / "p.csv").write_text(content)
     with pytest.raises(InputError, match=message):
         read_panel(tmp_path / "p.csv")
-
-
-def test_panels_lie_in_a_folder_per_species(tmp_path):
-    panel = "Ensembl_ID\nENSG1\n"
-    (tmp_path / "flat.csv").write_text(panel)
-    with pytest.raises(InputError, match="expected one folder a species"):
-        read_panels(tmp_path)
-    (tmp_path / "hsapiens").mkdir()
-    (tmp_path / "hsapiens/xenium.csv").write_text(panel)
-    assert read_panels(tmp_path) == {"hsapiens": {"xenium": ["ENSG1"]}}

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from vcpipe.config.vocabulary import SpecialTokens, Vocabulary, check_special_values
-from vcpipe.data.feature_ids import feature_ids, panel_ids
+from vcpipe.data.feature_ids import feature_ids
 from vcpipe.data.sources.source import Features
 from vcpipe.data.vocabularies import label_ids
 from vcpipe.data.vocabulary_building import build_vocabularies
@@ -198,13 +198,6 @@ def test_a_panel_of_another_species_is_refused(tmp_path):
     (tmp_path / "names.txt").write_text("Sst\nVip\n")
     with pytest.raises(InputError, match=r"none of the 2 genes.*among the 1 human genes"):
         build(genes(["MYC"]), panel=str(tmp_path / "names.txt"))
-    with pytest.raises(InputError, match=r"names 2 genes.*holds none"):
-        panel_ids(["Sst", "Vip"], build(genes(["MYC"])), "human", "panel")
-
-
-def test_panel_ids_are_sorted_vocabulary_ids():
-    found = build(genes(["MYC", "YARS1", "GATA1"]))
-    assert panel_ids(["YARS", "ENSG00000102145", "no"], found, "human", "it").tolist() == [4, 6]
 
 
 def test_a_panel_beside_a_given_vocabulary_is_refused():

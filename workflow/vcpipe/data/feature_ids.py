@@ -146,16 +146,3 @@ def _hint(modality: str, species: str) -> str:
     return (
         f"Are the genes of {species} (species, orthologs), and symbols or Ensembl ids (name_key)?"
     )
-
-
-def panel_ids(genes: list[str], vocabularies: Vocabularies, species: str, what: str) -> np.ndarray:
-    """Sorted ids of a panel's genes; one of which the vocabulary holds none is refused."""
-    matches = match_species_genes(genes, None, vocabularies, species)
-    known = np.unique(matches["token_id"])
-    known = known[known >= 0].astype(np.int32)
-    if not len(known):
-        raise InputError(
-            f"{what} names {len(genes)} genes ({listed(genes, 3)}), and the vocabulary of "
-            f"{species} holds none of them. Is it a panel of this species?"
-        )
-    return known

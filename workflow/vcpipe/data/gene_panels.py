@@ -29,20 +29,3 @@ def read_panel(path: Path) -> list[str]:
     if not genes:
         raise InputError(f"{path} names no gene; expected some in column {PANEL_COLUMN}.")
     return genes
-
-
-def read_panels(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """Read <species>/*.csv: the genes of each panel, by species and name of the file."""
-    folder = existing(Path(folder), "a folder with <species>/*.csv")
-    panels = {
-        species.name: {path.stem: read_panel(path) for path in sorted(species.glob("*.csv"))}
-        for species in sorted(folder.iterdir())
-        if species.is_dir()
-    }
-    panels = {species: found for species, found in panels.items() if found}
-    if not panels:
-        raise InputError(
-            f"{folder} holds no <species>/*.csv; expected one folder a species (hsapiens, ...), "
-            "with the panels in it."
-        )
-    return panels
