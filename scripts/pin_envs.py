@@ -21,7 +21,7 @@ READING = [
 ENVS = {
     "data": READING,
     "graphs": [*READING, "torch", "torch-geometric"],
-    "train": [*READING, "torch"],
+    "train": [*READING, "scdataset", "torch"],
     "evaluate": READING,
     "report": [*READING, "matplotlib"],
 }
