@@ -17,6 +17,7 @@ from vcpipe.config.datasets import Dataset
 from vcpipe.config.eval import Eval
 from vcpipe.config.finetune import Finetune
 from vcpipe.config.gears import Gears
+from vcpipe.config.loader import Loader
 from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
@@ -35,6 +36,9 @@ class Pipeline(Section):
     pretrain: dict[Name, Pretrain] = Field({}, description="pretraining runs, by name")
     finetune: dict[Name, Finetune] = Field({}, description="finetuning runs, by name")
     eval: Eval = Field(Eval(), description="baselines, metrics, summary")
+    loader: Loader | None = Field(
+        None, description="scDataset's training experiments; null: none (results/loader/)"
+    )
 
 
 def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None) -> list[str]:
