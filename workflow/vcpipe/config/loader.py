@@ -22,7 +22,7 @@ class SimulatedPlates(Section):
 
     num_plates: int = Field(6, ge=3, le=99, description="plates, numbered from 1")
     cells_per_plate: int = Field(1500, ge=50, description="cells of a plate")
-    num_genes: int = Field(500, ge=50, description="genes")
+    num_genes: int = Field(600, ge=50, description="genes")
     num_cell_lines: int = Field(10, ge=2, description="cell lines, on every plate")
     num_drugs: int = Field(24, ge=4, description="drugs, the control DMSO_TF included")
     num_moas: int = Field(8, ge=3, description="fine mechanisms of action, unclear included")
@@ -39,13 +39,13 @@ class SimulatedPlates(Section):
         0.6, ge=0, description="standard deviation of a cell line's log effect on a gene"
     )
     drug_strength: float = Field(
-        0.35, ge=0, description="the same of a drug, on a fifth of the genes"
+        0.5, ge=0, description="the same of a drug, on a fifth of the genes"
     )
     moa_share: float = Field(
         0.6, ge=0, le=1, description="share of a drug's effect that its mechanism has"
     )
     batch_strength: float = Field(0.1, ge=0, description="the same of a plate, on every gene")
-    depth: float = Field(1500, gt=0, description="mean counts per cell")
+    depth: float = Field(2000, gt=0, description="mean counts per cell")
     dispersion: float = Field(
         0.15, gt=0, description="negative-binomial overdispersion: variance = mean + this x mean^2"
     )
