@@ -132,6 +132,16 @@ class LoaderData(Section):
         return self
 
 
+class TrainingCells(Section):
+    """What shuffle_plates and collect_plates read of the section."""
+
+    train_plates: list[int] = Field(min_length=1, description="plates to write")
+    max_train_cells: int | None = Field(None, ge=1, description="the first cells only; null: all")
+    columns: list[str] = Field(
+        ["plate", *TASKS], min_length=1, description="obs columns to keep: plates and labels"
+    )
+
+
 class LoaderTraining(Section):
     batch_size: int = Field(64, ge=1, description="cells per update")
     num_epochs: int = Field(1, ge=1, description="epochs; that of the lowest val_loss is scored")
@@ -156,7 +166,7 @@ class LoaderTraining(Section):
 class ScDataset(Section):
     fetch_factor: int = Field(256, ge=1, description="batches in the buffer that is shuffled")
     num_workers: int = Field(
-        8, ge=0, description="threads that read; 0: read where the model is trained"
+        8, ge=1, description="threads of the process that read ahead, one at least"
     )
 
 
@@ -276,6 +286,14 @@ class Loader(Section):
         "warm",
         description="warm: files are read once before a run; cold: the system forgets them first",
     )
+
+    def training_cells(self) -> TrainingCells:
+        """Labels that follow from the drug, by the files in label_dir, need no column."""
+        return TrainingCells(
+            train_plates=self.data.train_plates,
+            max_train_cells=self.data.max_train_cells,
+            columns=["plate", *(TASKS if self.data.label_dir is None else WEIGHT_BY)],
+        )
 
     def backend_of(self, strategy: str) -> Backend:
         return "store" if strategy == "full_shuffle" else self.backend

@@ -1,8 +1,8 @@
 """How well cells are classified: accuracy and F1, and what guessing would give."""
 
-# C cells, K classes
+# C cells, K classes, T tasks
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -69,8 +69,34 @@ def majority(truth_C: np.ndarray, most_frequent: int, names: Sequence[str]) -> d
     return scores(class_table(truth_C, np.full(len(truth_C), most_frequent), names))
 
 
-def entropy_bits(codes_B: np.ndarray) -> float:
-    """Of the labels of a batch: 0 where all are alike, 1 for two halves."""
-    numbers = np.bincount(codes_B)
-    share = numbers[numbers > 0] / len(codes_B)
-    return float(-(share * np.log2(share)).sum()) + 0.0
+def score_tasks(
+    classes: Mapping[str, Sequence[str]],
+    unknown: Mapping[str, Sequence[str]],
+    train_CT: np.ndarray,
+    test_CT: np.ndarray,
+    predicted_CT: np.ndarray,
+) -> tuple[pd.DataFrame, dict]:
+    """A row for each class of each task, and by task the scores beside those of guessing.
+
+    `unknown` are labels of test cells that no training cell has. They have numbers behind those of
+    classes, are never predicted, and count as they should: as wrong.
+    """
+    tables, tasks = [], {}
+    for place, task in enumerate(classes):
+        truth_C, known = test_CT[:, place].astype(np.int64), len(classes[task])
+        names = [*classes[task], *unknown[task]]
+        table = class_table(truth_C, predicted_CT[:, place], names)
+        frequent = int(np.bincount(train_CT[:, place]).argmax())
+        tasks[task] = {
+            "scores": scores(table),
+            "chance": chance(truth_C, known, names),
+            "majority": majority(truth_C, frequent, names),
+            "num_classes": known,
+            "num_test_classes": int((table["support"] > 0).sum()),
+            "unknown_labels": list(unknown[task]),
+            "num_unknown_cells": int((truth_C >= known).sum()),
+        }
+        table.insert(0, "task", task)
+        table["known"] = np.arange(len(names)) < known
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True), tasks
