@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             args.state,
             args.out,
             args.metrics,
+            args.threads,
         )
 
 

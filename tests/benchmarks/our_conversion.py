@@ -51,7 +51,7 @@ def start(folder: Path) -> dict:
     known = KnownGenes(genes, genes, {name: i for i, name in enumerate(screen.genes)})
     paired = paired_of(screen)
     batches = PerturbationBatches(screen, known, rows["train"], paired, Perturbation())
-    batch = batches.batch(np.arange(64), BatchDraw(0, 0))
+    batch = batches.batch(batches.reader.read(np.arange(64)), np.arange(64), BatchDraw(0, 0))
     assert batch["perturbed"].shape == (64, min(1536, len(genes)))
     return {"num_cells": len(batches)}
 

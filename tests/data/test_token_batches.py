@@ -4,7 +4,8 @@ import pytest
 from tests.prepared import prepare
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.data.order import BatchDraw
-from vcpipe.data.token_batches import TokenBatches, split_cells
+from vcpipe.data.loading.store_reader import StoreReader
+from vcpipe.data.token_batches import TokenBatches
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.data.tokens.packing import specials
 
@@ -14,19 +15,22 @@ LOGS = {"strategy": "continuous_projection"}
 
 @pytest.fixture
 def make(screen, tmp_path):
-    def batches(genes=None, cells=None, **tokenizer) -> TokenBatches:
+    def batches(genes=None, **tokenizer) -> TokenBatches:
         store, names, record = prepare(tmp_path / "corpus", screen, genes=genes)
         ids = names.vocabularies.genes["human"].ids
         config = Pretrain(corpus="c", masked_values=HALF, tokenizer={"max_genes": 64} | tokenizer)
         return TokenBatches(
-            store,
             specials(ids, names.vocabularies.special_tokens),
             fitted_of(record, "human"),
             config,
-            np.arange(len(store)) if cells is None else cells,
+            StoreReader(store),
         )
 
     return batches
+
+
+def made(batches: TokenBatches, cells: np.ndarray, draw: BatchDraw) -> dict:
+    return batches.batch(batches.reader.read(cells), np.arange(len(cells)), draw)
 
 
 def whole(batch: dict) -> np.ndarray:
@@ -38,7 +42,7 @@ def whole(batch: dict) -> np.ndarray:
 
 def test_a_cell_begins_with_cls_and_ends_in_padding(make):
     batches = make()
-    batch = batches.batch(np.arange(8), BatchDraw(0, 0))
+    batch = made(batches, np.arange(8), BatchDraw(0, 0))
     assert (batch["genes"][:, 0] == batches.special.cls_id).all()
     assert not batch["chosen"][:, 0].any()
     assert (batch["genes"][~batch["real"]] == batches.special.pad_id).all()
@@ -46,14 +50,14 @@ def test_a_cell_begins_with_cls_and_ends_in_padding(make):
 
 
 def test_values_are_bins_or_logarithms_as_asked(make, screen):
-    binned = make().batch(np.arange(3), BatchDraw(0, 0))
+    binned = made(make(), np.arange(3), BatchDraw(0, 0))
     batches = make(**LOGS)
-    logs = batches.batch(np.arange(3), BatchDraw(0, 0))
+    logs = made(batches, np.arange(3), BatchDraw(0, 0))
     assert np.array_equal(binned["genes"], logs["genes"])
     assert whole(binned).max() == 50
-    (name,) = batches.store.labels([0], ["cell"])["cell"].to_pylist()
+    (name,) = batches.reader.store.labels([0], ["cell"])["cell"].to_pylist()
     row = screen.values(np.flatnonzero(screen.cells == name)).toarray()[0]
-    names = np.array(batches.store.feature_names("rna", "human"))
+    names = np.array(batches.reader.store.feature_names("rna", "human"))
     shown = dict(zip(names[logs["genes"][0]], whole(logs)[0], strict=True))
     expected = dict(zip(screen.genes, row, strict=True))
     for gene, value in shown.items():
@@ -63,7 +67,7 @@ def test_values_are_bins_or_logarithms_as_asked(make, screen):
 
 
 def test_hidden_values_are_not_in_the_batch(make):
-    batch = make(**LOGS).batch(np.arange(8), BatchDraw(0, 0))
+    batch = made(make(**LOGS), np.arange(8), BatchDraw(0, 0))
     assert (batch["values"][batch["chosen"]] == -1).all()
     assert len(batch["target_values"]) == batch["chosen"].sum() > 0
     assert not batch["chosen"][~batch["real"]].any()
@@ -71,12 +75,12 @@ def test_hidden_values_are_not_in_the_batch(make):
 
 def test_a_batch_does_not_depend_on_its_step_its_rank_or_the_cells_beside(make):
     batches = make(max_genes=12, truncation="random")
-    together = batches.batch(np.arange(6), BatchDraw(3, 1, step=0, rank=0))
+    together = made(batches, np.arange(6), BatchDraw(3, 1, step=0, rank=0))
     for cell in range(6):
-        alone = batches.batch(np.array([cell]), BatchDraw(3, 1, step=9, rank=4))
+        alone = made(batches, np.array([cell]), BatchDraw(3, 1, step=9, rank=4))
         for key in ("genes", "values", "chosen"):
             assert np.array_equal(alone[key][0], together[key][cell][: alone[key].shape[1]])
-    other = batches.batch(np.arange(6), BatchDraw(3, 2))
+    other = made(batches, np.arange(6), BatchDraw(3, 2))
     assert not np.array_equal(other["genes"], together["genes"])
 
 
@@ -101,16 +105,8 @@ def test_a_cell_has_the_same_tokens_wherever_it_stands_in_the_file(make, screen,
 def test_undetected_genes_fill_the_asked_share_and_only_measured_ones(make, screen):
     extra = [f"OTHER{i}" for i in range(50)]
     batches = make(genes=[*screen.genes, *extra], max_genes=64, include_zero_genes=0.9)
-    batch = batches.batch(np.arange(20), BatchDraw(0, 0))
-    names = np.array(batches.store.feature_names("rna", "human"))
+    batch = made(batches, np.arange(20), BatchDraw(0, 0))
+    names = np.array(batches.reader.store.feature_names("rna", "human"))
     shown = set(names[np.unique(batch["genes"][batch["real"]])]) - {"<cls>"}
     assert shown == set(screen.genes)
     assert (whole(batch)[batch["real"]] == 0).sum() > 20
-
-
-def test_validation_cells_are_never_trained_on(generator):
-    train, val = split_cells(100, 0.1, generator)
-    assert len(val) == 10
-    assert sorted([*train, *val]) == list(range(100))
-    assert len(split_cells(100, 0.001, generator)[1]) == 1
-    assert len(split_cells(100, 0.0, generator)[1]) == 0

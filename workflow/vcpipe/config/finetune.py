@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from vcpipe.config.loading import Loading
 from vcpipe.config.section import Name, Section
 from vcpipe.config.training import Optimizer, Scheduler, Training
 
@@ -50,6 +51,7 @@ class Finetune(Section):
     objective: Literal["perturbation"] = Field("perturbation", description="what is learned")
     perturbation: Perturbation = Field(Perturbation(), description="its settings")
     dropout: float = Field(0.0, ge=0, lt=1, description="replaces the checkpoint's (scGPT: 0)")
+    loading: Loading = Field(Loading(), description="in which order cells are seen")
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
     training: Training = Field(Training(), description="the loop")

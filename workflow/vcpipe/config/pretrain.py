@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vcpipe.config.loading import Loading
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Name, Section
 from vcpipe.config.tokens import Tokenizer
@@ -32,8 +33,10 @@ class Pretrain(Section):
         0.03,
         ge=0,
         lt=1,
-        description="share of cells kept for val_loss where the corpus keeps none (cell_split.val)",
+        description="share of cells kept for val_loss where the corpus keeps none (cell_split.val):"
+        " the last on disk, where they lie in random order",
     )
+    loading: Loading = Field(Loading(), description="in which order cells are seen")
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
     training: Training = Field(Training(), description="the loop")

@@ -1,4 +1,4 @@
-"""Which cell is seen when: a function of (seed, epoch) only, whatever the number of processes."""
+"""What everything random of an epoch is named by: a function of (seed, epoch, step, rank) only."""
 
 from dataclasses import dataclass
 
@@ -32,16 +32,3 @@ def num_steps(num_cells: int, batch_size: int, world: int) -> int:
     (3, 1)
     """
     return min(-(-num_cells // (batch_size * world)), max(num_cells // world, 1))
-
-
-def step_cells(
-    num_cells: int, batch_size: int, *, seed: int, epoch: int, step: int, rank: int, world: int
-) -> np.ndarray:
-    """Positions of one process's cells in one step of one epoch's random order.
-
-    Every cell comes once in an epoch: batches differ by at most one cell instead of the last
-    being short, and all processes take equally many steps.
-    """
-    order = generator_of(seed, epoch).permutation(num_cells)
-    together = np.array_split(order, num_steps(num_cells, batch_size, world))[step]
-    return np.array_split(together, world)[rank]

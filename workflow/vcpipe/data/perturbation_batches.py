@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcpipe.config.finetune import Perturbation
+from vcpipe.data.loading.position_reader import PositionBuffer, PositionReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.screen import Screen, perturbed_genes
 from vcpipe.data.sparse_rows import pick_columns
@@ -68,12 +69,14 @@ class PerturbationBatches:
         self.control = control_row[self.cells]
         assert (self.control >= 0).all()
         self.screen = screen
+        labels = {
+            name: getattr(screen, name)[self.cells] for name in ("condition", "cell_type", "batch")
+        }
+        self.reader = PositionReader(len(self.cells), labels)
 
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def batch(self, positions: np.ndarray, draw: BatchDraw) -> dict:
+    def batch(self, buffer: PositionBuffer, places: np.ndarray, draw: BatchDraw) -> dict:
         """Arrays genes [T] and control, perturbed, flags [B, T]; all cells share their genes."""
+        positions = buffer.positions[places]
         targets = [self.known.targets(condition) for condition in self.condition[positions]]
         chosen = self._genes(targets, draw.generator())
         place = {column: i for i, column in enumerate(chosen)}

@@ -2,6 +2,7 @@
 
 # B cells, N detected features of all of them
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,3 +20,12 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def concatenated(parts: Sequence[Rows]) -> Rows:
+    """The cells of several, one after the other."""
+    ends = np.cumsum([0, *(part.starts[-1] for part in parts)])
+    starts = [part.starts[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    names = ("ids", "counts", "totals", "keys")
+    its = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+    return Rows(np.concatenate([*starts, ends[-1:]]), *its)

@@ -5,11 +5,12 @@
 import numpy as np
 
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.cell_store.reading import CellStore
+from vcpipe.data.loading.reader import Buffer
+from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.tokens.fitted import Fitted
 from vcpipe.data.tokens.masking import mask_values, padded_masked
-from vcpipe.data.tokens.packing import Specials
+from vcpipe.data.tokens.packing import Empty, Specials
 from vcpipe.data.tokens.tokenize import tokenize
 from vcpipe.data.tokens.truncation import Measured, measured_by
 
@@ -19,41 +20,35 @@ class TokenBatches:
 
     def __init__(
         self,
-        store: CellStore,
         special: Specials,
         fitted: Fitted,
         config: Pretrain,
-        cells: np.ndarray,
+        reader: StoreReader,
+        empty: Empty = np.empty,
     ):
-        self.store, self.special, self.fitted = store, special, fitted
+        self.reader, self.special, self.fitted = reader, special, fitted
         self.tokenizer, self.ratios = config.tokenizer, config.masked_values.mask_ratio
-        self.cells = cells
+        self.empty = empty
 
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def batch(self, positions: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
+    def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
         """genes, values, real and chosen (hidden values) [B, T], and target_values of these."""
-        cells = self.cells[positions]
         named = {"seed": draw.seed, "epoch": draw.epoch}
+        measured = None
+        if self.tokenizer.include_zero_genes:
+            measured = self._measured(self.reader.store_positions(buffer.positions[places]))
         tokens = tokenize(
-            *(self.store.rows(cells), self.special, self.tokenizer, self.fitted),
+            *(buffer.rows(places), self.special, self.tokenizer, self.fitted),
             **named,
-            measured=self._measured(cells) if self.tokenizer.include_zero_genes else None,
+            measured=measured,
         )
-        return padded_masked(mask_values(tokens, self.ratios, self.special, **named), self.special)
+        hidden = mask_values(tokens, self.ratios, self.special, **named)
+        return padded_masked(hidden, self.special, self.empty)
 
     def _measured(self, cells: np.ndarray) -> Measured:
         """A gene that the cell's dataset did not measure is unknown, not zero."""
-        measured = self.store.measured["rna"]
+        store = self.reader.store
+        measured = store.measured["rna"]
         datasets = sorted(measured)
-        its = self.store.labels(cells, ["dataset"])["dataset"].to_pylist()
+        its = store.labels(cells, ["dataset"])["dataset"].to_pylist()
         numbers = {name: number for number, name in enumerate(datasets)}
         return measured_by([measured[name] for name in datasets], [numbers[name] for name in its])
-
-
-def split_cells(num_cells: int, val_fraction: float, generator: np.random.Generator):
-    """Positions for training and for val_loss: at least one of the latter if any is asked for."""
-    num_val = max(1, round(num_cells * val_fraction)) if val_fraction else 0
-    order = generator.permutation(num_cells)
-    return np.sort(order[num_val:]), np.sort(order[:num_val])

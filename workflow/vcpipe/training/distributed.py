@@ -1,10 +1,11 @@
 """Device, rank and number of processes: asked here, and nowhere else."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -68,6 +69,18 @@ def total(values: list[float], process: Process) -> list[float]:
     summed = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(summed)
     return summed.tolist()
+
+
+def empty_for(process: Process) -> Callable[..., np.ndarray]:
+    """np.empty, in memory that a GPU copies from by itself while the processor goes on."""
+    if process.device.type != "cuda":
+        return np.empty
+
+    def pinned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        kind = torch.from_numpy(np.empty(0, dtype=dtype)).dtype
+        return torch.empty(shape, dtype=kind, pin_memory=True).numpy()
+
+    return pinned
 
 
 def to_device(batch: dict, process: Process) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ def finetune(
     state: Path,
     out: Path,
     metrics: Path,
+    threads: int = 1,
 ) -> Progress:
     """Finetune a folder's encoder on the split's training perturbations."""
     settings, vocabulary = config.perturbation, base.vocabulary
@@ -81,7 +82,7 @@ def finetune(
             "training.early_stopping.monitor is val_loss but the split has no val perturbations; "
             "expected train_loss, or a split with val."
         )
-    run.say(f"{len(cells)} cells of {len(known.columns)} genes, {num_weights(model)} weights")
+    run.say(f"{len(cells.cells)} cells of {len(known.columns)} genes, {num_weights(model)} weights")
     if renamed:
         run.say(f"{len(renamed)} genes have the token of another of their names")
     for row in matches[matches["note"] != ""].itertuples():
@@ -90,7 +91,9 @@ def finetune(
         run.say(f"left out, the model does not know their genes: {listed(cells.unusable)}")
     args = {"max_seq_len": settings.max_seq_len, "loaded": loaded}
     loss = partial(OBJECTIVES[config.objective], config=settings)
-    return run.train_and_write(model, loss, cells, held_out, size, vocabulary, args, out, metrics)
+    return run.train_and_write(
+        *(model, loss, cells, held_out, size, vocabulary, args, out, metrics), threads=threads
+    )
 
 
 def check_unseen(

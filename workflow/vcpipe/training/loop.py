@@ -6,18 +6,22 @@ the optimiser and two counters. A run that was interrupted ends bit for bit as o
 
 import csv
 import signal
-from collections.abc import Callable
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vcpipe.config.loading import Loading
 from vcpipe.config.training import Optimizer, Scheduler, Training
-from vcpipe.data.order import BatchDraw, generator_of, num_steps, step_cells
+from vcpipe.data.loading.loader import Loader
+from vcpipe.data.loading.plans import Segment, Share
+from vcpipe.data.loading.reader import Batches
+from vcpipe.data.order import BatchDraw, generator_of
 from vcpipe.errors import InputError, Interrupted
 from vcpipe.files import writing
 from vcpipe.training.distributed import Process, shared, to_device, total
@@ -28,21 +32,21 @@ COLUMNS = ("step", "epoch", "lr", "grad_norm", "train_loss", "val_loss")
 Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], tuple[Tensor, int]]
 
 
-class Batches(Protocol):
-    def __len__(self) -> int: ...
-
-    def batch(self, positions: np.ndarray, draw: BatchDraw) -> dict: ...
-
-
 @dataclass
 class Progress:
     epoch: int = 0
-    step: int = 0  # batches of this epoch that are done
+    # Batches of this epoch that are done: (processes, batch_size, fetch_factor, batches), one of
+    # these for each number of processes that took part.
+    segments: list[list[int]] = field(default_factory=list)
     update: int = 0
     best: float = float("inf")
     best_epoch: int = -1
     epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum, count
     rows: list[list[float | None]] = field(default_factory=list)  # of metrics.csv
+
+    @property
+    def step(self) -> int:
+        return sum(batches for *_, batches in self.segments)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Settings:
     optimizer: Optimizer
     scheduler: Scheduler
     training: Training
+    loading: Loading = Loading()
 
 
 def train(
@@ -61,13 +66,16 @@ def train(
     process: Process,
     folder: Path,
     say: Callable[[str], None] = print,
+    threads: int = 1,
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train to the end, or raise Interrupted; return the best epoch's weights.
+
+    `threads` read cells and make batches beside the model; they change nothing else.
 
     `folder` keeps the state to resume from. It must be named after everything that shapes the run
     (settings, data, code): whatever state lies there is continued.
     """
-    run = _Run(model, loss, batches, val_batches, settings, process, folder, say)
+    run = _Run(model, loss, batches, val_batches, settings, process, folder, say, threads)
     with _stop_on_signal() as stop:
         run.resume()
         while not run.finished():
@@ -77,7 +85,7 @@ def train(
 
 
 class _Run:
-    def __init__(self, model, loss, batches, val_batches, settings, process, folder, say):
+    def __init__(self, model, loss, batches, val_batches, settings, process, folder, say, threads):
         self.model = model.to(process.device)
         self.parallel = shared(self.model, process)
         self.loss, self.batches, self.val_batches = loss, batches, val_batches
@@ -89,15 +97,16 @@ class _Run:
         )
         if self.config.precision == "16-mixed" and process.device.type == "cpu":
             raise InputError("training.precision is 16-mixed on a CPU; expected 32 or bf16-mixed.")
-        if len(batches) < process.world:
-            raise InputError(
-                f"{len(batches)} cells cannot feed {process.world} processes; ask for fewer GPUs."
-            )
-        self.num_steps = num_steps(len(batches), self.config.batch_size, process.world)
+        share = Share(
+            process.rank, process.world, self.config.batch_size, settings.loading.fetch_factor
+        )
+        self.loader = Loader(batches, settings.loading, share, self.config.seed, threads)
+        self.progress = Progress()
+        # Of a whole epoch: one that goes on with other processes has others.
+        self.num_steps = self.loader.plan(epoch=0).num_steps
         updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
         self.num_updates = updates_per_epoch * self.config.max_epochs
         check_warmup(settings.scheduler, self.num_updates)
-        self.progress = Progress()
         self.saved_update = 0
 
     def finished(self) -> bool:
@@ -109,18 +118,41 @@ class _Run:
 
     def train_epoch(self, stop: list[int]) -> None:
         self.parallel.train()
+        *before, mine = self.segments()
+        num_steps = self.loader.plan(self.progress.epoch, before).num_steps
+        began = time.perf_counter(), self.loader.waited, self.loader.cells
         size = self.config.gradient_accumulation
-        while self.progress.step < self.num_steps:
-            steps = range(self.progress.step, min(self.progress.step + size, self.num_steps))
-            stopping = self.update(steps, bool(stop))
-            self.progress.step = steps.stop
-            due = self.progress.update % self.config.checkpoint_every_n_steps == 0
-            if due or stopping:
-                self.save()
-            if stopping:
-                raise Interrupted(f"stopped by a signal after update {self.progress.update}")
+        with closing(self.loader.steps(self.progress.epoch, before, mine.steps)) as batches:
+            for first in range(mine.steps, num_steps, size):
+                steps = range(first, min(first + size, num_steps))
+                offset = sum(its.steps for its in before)
+                stopping = self.update(batches, [offset + step for step in steps], bool(stop))
+                self.progress.segments[-1][-1] = steps.stop
+                due = self.progress.update % self.config.checkpoint_every_n_steps == 0
+                if due or stopping:
+                    self.save()
+                if stopping:
+                    raise Interrupted(f"stopped by a signal after update {self.progress.update}")
+        seconds, waited, cells = (
+            now - then
+            for now, then in zip(
+                (time.perf_counter(), self.loader.waited, self.loader.cells), began, strict=True
+            )
+        )
+        self.speed = (
+            f"{cells / seconds:,.0f} cells/s, {waited / seconds:.0%} of it waiting for cells"
+        )
 
-    def update(self, steps: range, stopping: bool) -> bool:
+    def segments(self) -> list[Segment]:
+        """What was done of this epoch; the last is of these processes."""
+        share = self.loader.share
+        mine = [share.world, share.batch_size, share.fetch_factor]
+        its = self.progress.segments
+        if not its or its[-1][:3] != mine:
+            its.append([*mine, 0])
+        return [Segment(*each) for each in its]
+
+    def update(self, batches: Iterator[dict], steps: list[int], stopping: bool) -> bool:
         """One optimiser update from some batches; returns whether any process was told to stop."""
         progress = self.progress
         factor = rate_factor(
@@ -136,7 +168,7 @@ class _Run:
             # Gradients travel between processes once per update, with the last batch.
             alone = self.process.world > 1 and step != steps[-1]
             with self.parallel.no_sync() if alone else nullcontext():
-                part, part_count = self.forward(step)
+                part, part_count = self.forward(next(batches), step)
                 self.scaler.scale(part).backward()
             loss_sum += part.detach()
             count += part_count
@@ -158,21 +190,11 @@ class _Run:
             self.log(lr=lr, grad_norm=float(norm), train_loss=loss_sum / count)
         return votes > 0
 
-    def forward(self, step: int) -> tuple[Tensor, int]:
+    def forward(self, batch: dict[str, np.ndarray], step: int) -> tuple[Tensor, int]:
         key = (self.config.seed, self.progress.epoch, step, self.process.rank)
-        cells = step_cells(
-            len(self.batches),
-            self.config.batch_size,
-            seed=self.config.seed,
-            epoch=self.progress.epoch,
-            step=step,
-            rank=self.process.rank,
-            world=self.process.world,
-        )
-        batch = to_device(self.batches.batch(cells, BatchDraw(*key)), self.process)
         # Dropout draws from the global generator: named here, it needs no state in a checkpoint.
         torch.manual_seed(int(generator_of(*key, 2).integers(2**62)))
-        return self.objective(self.parallel, batch, key)
+        return self.objective(self.parallel, to_device(batch, self.process), key)
 
     def objective(
         self, model: nn.Module, batch: dict[str, Tensor], key: tuple[int, ...]
@@ -203,13 +225,17 @@ class _Run:
         self.model.eval()
         size, world = self.config.batch_size, self.process.world
         sums = [0.0, 0.0]
-        num_cells = len(self.val_batches)
+        reader = self.val_batches.reader
+        num_cells = len(reader)
         for step, start in enumerate(range(0, num_cells, size * world)):
             cells = np.arange(start, min(start + size * world, num_cells))
             mine = np.array_split(cells, world)[self.process.rank]
             key = (self.config.seed, 0, step, self.process.rank, 4)
             if len(mine):
-                batch = to_device(self.val_batches.batch(mine, BatchDraw(*key)), self.process)
+                its = self.val_batches.batch(
+                    reader.read(mine), np.arange(len(mine)), BatchDraw(*key)
+                )
+                batch = to_device(its, self.process)
                 loss_sum, count = self.objective(self.model, batch, key)
                 sums = [sums[0] + float(loss_sum), sums[1] + count]
         loss_sum, count = total(sums, self.process)
@@ -226,7 +252,7 @@ class _Run:
         shown = "" if val_loss is None else f", val_loss {val_loss:.4f}"
         self.say(
             f"epoch {progress.epoch + 1}/{self.config.max_epochs}: "
-            f"train_loss {train_loss:.4f}{shown}"
+            f"train_loss {train_loss:.4f}{shown}, {self.speed}"
         )
         if not np.isfinite(judged):
             raise FloatingPointError(
@@ -239,7 +265,7 @@ class _Run:
             if self.process.first:
                 with writing(self.folder / "best.pt") as partial:
                     torch.save(_on_cpu(self.model.state_dict()), partial)
-        progress.epoch, progress.step, progress.epoch_loss = progress.epoch + 1, 0, [0.0, 0.0]
+        progress.epoch, progress.segments, progress.epoch_loss = progress.epoch + 1, [], [0.0, 0.0]
         self.save()
 
     def log(self, **values: float | None) -> None:
@@ -275,8 +301,7 @@ class _Run:
         self.progress = Progress(**state["progress"])
         self.saved_update = self.progress.update
         if state["num_steps"] != self.num_steps:
-            # Another number of processes cuts the epoch into other steps: rather again than never.
-            self.progress.step = self.progress.step * self.num_steps // state["num_steps"]
+            # What is left of the epoch is dealt anew; the schedule goes on at the same share of it.
             self.progress.update = self.progress.update * self.num_updates // state["num_updates"]
             self.say(f"an epoch has {self.num_steps} steps now, it had {state['num_steps']}")
         self.say(f"resumed at update {self.progress.update} from {path}")

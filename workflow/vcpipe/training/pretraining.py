@@ -3,21 +3,20 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.fitted_corpus import Names
-from vcpipe.data.order import generator_of
+from vcpipe.data.loading.training_cells import readers
 from vcpipe.data.preprocessing_record import PreprocessingRecord
-from vcpipe.data.token_batches import TokenBatches, split_cells
+from vcpipe.data.token_batches import TokenBatches
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.data.tokens.packing import specials
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import MaskedValueModel
 from vcpipe.objectives.masked_values import masked_values
-from vcpipe.training.distributed import Process
+from vcpipe.training.distributed import Process, empty_for
 from vcpipe.training.loop import Progress
 from vcpipe.training.run import Run, num_weights
 
@@ -34,6 +33,7 @@ def pretrain(
     state: Path,
     out: Path,
     metrics: Path,
+    threads: int = 1,
 ) -> Progress:
     """Train an encoder on the cells of a store and write it as a folder."""
     check_same_corpus(store, names, record)
@@ -42,9 +42,11 @@ def pretrain(
     special = specials(vocabulary.ids, names.vocabularies.special_tokens)
     torch.manual_seed(config.training.seed)
     model = MaskedValueModel(config.model, len(vocabulary), special.pad_id)
-    train_cells, val_cells = cells_to_learn(store, config)
-    make = partial(TokenBatches, store, special, fitted_of(record, species), config)
-    cells, held_out = make(train_cells), make(val_cells) if len(val_cells) else None
+    make = partial(
+        TokenBatches, special, fitted_of(record, species), config, empty=empty_for(process)
+    )
+    learned, judged = readers(store, config.loading, config.val_fraction)
+    cells, held_out = make(learned), make(judged) if len(judged) else None
     about = store.manifest["about"]
     data = {
         "data_digest": store.manifest["data_digest"],
@@ -52,9 +54,7 @@ def pretrain(
         "record_digest": record.digest,
     }
     run = Run(config, data, code, state, process)
-    run.say(
-        f"{len(train_cells)} cells, {len(val_cells)} for val_loss, {num_weights(model)} weights"
-    )
+    run.say(f"{len(learned)} cells, {len(judged)} for val_loss, {num_weights(model)} weights")
     tokenizer = config.tokenizer
     args = {
         "input_style": "binned" if tokenizer.strategy == "binned_expression" else "log1p",
@@ -66,7 +66,8 @@ def pretrain(
     }
     loss = partial(OBJECTIVES[config.objective], config=config.masked_values)
     return run.train_and_write(
-        model, loss, cells, held_out, config.model, vocabulary, args, out, metrics, record
+        *(model, loss, cells, held_out, config.model, vocabulary, args, out, metrics, record),
+        threads=threads,
     )
 
 
@@ -98,12 +99,3 @@ def only_species(store: CellStore) -> str:
             "learns one table of genes. Name orthologs, or make a corpus of each."
         )
     return species[0]
-
-
-def cells_to_learn(store: CellStore, config: Pretrain) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to train on and for val_loss: the corpus's own val cells, or a share of train."""
-    train, val = (np.array(store.sets[name], dtype=np.int64) for name in ("train", "val"))
-    if len(val):
-        return train, val
-    drawn = split_cells(len(train), config.val_fraction, generator_of(config.training.seed, 5))
-    return train[drawn[0]], train[drawn[1]]

@@ -10,6 +10,7 @@ from torch import nn
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Section
+from vcpipe.data.loading.reader import Batches
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError
@@ -17,7 +18,7 @@ from vcpipe.files import digest
 from vcpipe.provenance import code_version
 from vcpipe.training.checkpoints import write_folder
 from vcpipe.training.distributed import Process
-from vcpipe.training.loop import Batches, Loss, Progress, Settings, train, write_metrics
+from vcpipe.training.loop import Loss, Progress, Settings, train, write_metrics
 
 
 def locked(path: Path) -> IO[str]:
@@ -81,16 +82,23 @@ class Run:
         out: Path,
         metrics: Path,
         record: PreprocessingRecord | None = None,
+        threads: int = 1,
     ) -> Progress:
         weights, progress = train(
             model,
             loss,
             cells,
             held_out,
-            Settings(self.config.optimizer, self.config.scheduler, self.config.training),
+            Settings(
+                self.config.optimizer,
+                self.config.scheduler,
+                self.config.training,
+                self.config.loading,
+            ),
             self.process,
             self.folder,
             self.say,
+            threads,
         )
         if self.process.first:
             about = {

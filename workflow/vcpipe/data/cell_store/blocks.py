@@ -6,6 +6,8 @@ into 16 bits stands in a list behind.
 
 # B cells of a block, N detected features of all of them
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 
@@ -45,26 +47,53 @@ def encode(cells: Cells, chosen: np.ndarray, compression: str, level: int) -> by
     return header + codec.compress(raw[:size], asbytes=True)
 
 
-def decode(block: bytes, compression: str) -> Rows:
-    """The cells of a block; ValueError where it is none."""
-    B, N, deltas, counts = (
+@dataclass(frozen=True)
+class OpenBlock:
+    """A block without its compression: where its cells begin, and all else still in bytes."""
+
+    starts: np.ndarray  # int64 [B + 1]
+    totals: np.ndarray  # uint64 [B]
+    keys: np.ndarray  # uint64 [B]
+    planes: np.ndarray  # uint8 [4, N]: low and high bytes of gaps and counts
+    large_gaps: np.ndarray  # uint32
+    large_counts: np.ndarray
+
+    def unpack(self, ids: np.ndarray, counts: np.ndarray) -> None:
+        """Write all entries into arrays of N, of any kind that holds them."""
+        fits = self.starts[-1] == len(ids) and _unpack(
+            self.starts, self.planes, self.large_gaps, self.large_counts, ids, counts
+        )
+        if not fits:
+            raise ValueError("its lists of large numbers are not as long as they are used")
+
+
+def open_block(block: bytes, compression: str) -> OpenBlock:
+    """Decompress a block; ValueError where it is none."""
+    B, N, gaps, counts = (
         int(number) for number in np.frombuffer(block[:NUM_HEADER_BYTES], dtype="<u4")
     )
-    size = FIXED * B + 4 * (N + deltas + counts)
+    size = FIXED * B + 4 * (N + gaps + counts)
     packed = memoryview(block)[NUM_HEADER_BYTES:]
     raw = np.frombuffer(pa.Codec(CODECS[compression]).decompress(packed, size), dtype=np.uint8)
-    keys, totals = raw[: 8 * B].view(np.uint64), raw[8 * B : 16 * B].view(np.uint64)
     starts = np.zeros(B + 1, dtype=np.int64)
     np.cumsum(raw[16 * B : 20 * B].view(np.uint32), out=starts[1:])
-    planes = raw[FIXED * B : FIXED * B + 4 * N].reshape(4, N)
     large = raw[FIXED * B + 4 * N :].view(np.uint32)
-    ids, its_counts = np.empty(N, dtype=np.int32), np.empty(N, dtype=np.uint32)
-    fits = starts[-1] == N and _unpack(
-        starts, planes, large[:deltas], large[deltas:], ids, its_counts
+    return OpenBlock(
+        starts,
+        totals=raw[8 * B : 16 * B].view(np.uint64),
+        keys=raw[: 8 * B].view(np.uint64),
+        planes=raw[FIXED * B : FIXED * B + 4 * N].reshape(4, N),
+        large_gaps=large[:gaps],
+        large_counts=large[gaps:],
     )
-    if not fits:
-        raise ValueError("its lists of large numbers are not as long as they are used")
-    return Rows(starts, ids, its_counts, totals.copy(), keys.copy())
+
+
+def decode(block: bytes, compression: str) -> Rows:
+    """The cells of a block; ValueError where it is none."""
+    its = open_block(block, compression)
+    ids, counts = (np.empty(its.planes.shape[1], dtype=kind) for kind in (np.int32, np.uint32))
+    its.unpack(ids, counts)
+    return Rows(its.starts, ids, counts, its.totals.copy(), its.keys.copy())
 
 
 @compiled
@@ -93,19 +122,19 @@ def _pack(first, lengths, ids, counts, chosen, planes, large_deltas, large_count
 
 
 @compiled
-def _unpack(starts, planes, large_deltas, large_counts, ids, counts) -> bool:
-    """Two plain loops, several entries at a time; numbers of the lists, which are rare, after."""
+def _unpack(starts, planes, large_gaps, large_counts, ids, counts) -> bool:
+    """Plain loops, several entries at a time; numbers of the lists, which are rare, after."""
     low, high = planes[0], planes[1]
     for entry in range(len(ids)):
-        ids[entry] = np.int32(low[entry]) | (np.int32(high[entry]) << 8)
+        ids[entry] = np.uint16(low[entry]) | (np.uint16(high[entry]) << np.uint16(8))
     low, high = planes[2], planes[3]
     for entry in range(len(counts)):
-        counts[entry] = np.uint32(low[entry]) | (np.uint32(high[entry]) << np.uint32(8))
-    fits = _replace(ids, large_deltas) and _replace(counts, large_counts)
+        counts[entry] = np.uint16(low[entry]) | (np.uint16(high[entry]) << np.uint16(8))
+    fits = _replace(ids, large_gaps) and _replace(counts, large_counts)
     for cell in range(len(starts) - 1):
         before = np.int32(-1)
         for entry in range(starts[cell], starts[cell + 1]):
-            before += ids[entry] + np.int32(1)
+            before = np.int32(before + np.int32(ids[entry]) + np.int32(1))
             ids[entry] = before
     return fits
 

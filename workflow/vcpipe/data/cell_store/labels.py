@@ -190,6 +190,7 @@ class LabelFile:
     def __init__(self, path: Path):
         self.source = pa.memory_map(str(path))
         self.reader = pa.ipc.open_file(self.source)
+        self._kept: dict[str, tuple[int, pa.Array]] = {}
 
     def table(self) -> pa.Table:
         return self.reader.read_all()
@@ -211,6 +212,31 @@ class LabelFile:
         if not parts:
             return self.reader.schema.empty_table().select(wanted)
         return pa.Table.from_batches(parts).take(starts[places] + positions % LABELS_PER_BATCH)
+
+    def words(self, column: str) -> list[str]:
+        """The words that a column's codes stand for."""
+        if not self.reader.num_record_batches:
+            return []
+        return self.reader.get_batch(0).column(column).dictionary.to_pylist()
+
+    def codes(self, column: str, start: int, stop: int) -> np.ndarray:
+        """int64 codes of consecutive cells, -1 where there is no label."""
+        made = np.empty(stop - start, dtype=np.int64)
+        for number in range(start // LABELS_PER_BATCH, -(-stop // LABELS_PER_BATCH)):
+            first = number * LABELS_PER_BATCH
+            begin, end = max(start, first), min(stop, first + LABELS_PER_BATCH)
+            codes = self._indices(number, column)[begin - first : end - first]
+            its = codes.fill_null(-1) if codes.null_count else codes
+            made[begin - start : end - start] = its.to_numpy(zero_copy_only=False)
+        return made
+
+    def _indices(self, number: int, column: str) -> pa.Array:
+        """Of one batch of one column, which is kept for the next call."""
+        kept = self._kept.get(column)
+        if kept is None or kept[0] != number:
+            kept = number, self.reader.get_batch(number).column(column).indices
+            self._kept[column] = kept
+        return kept[1]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         for number in range(self.reader.num_record_batches):

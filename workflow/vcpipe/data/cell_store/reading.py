@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import xxhash
 
-from vcpipe.data.cell_store.blocks import decode
+from vcpipe.data.cell_store.blocks import OpenBlock, open_block
 from vcpipe.data.cell_store.cells import NOTHING, cells_of, copied, rows_of
 from vcpipe.data.cell_store.labels import LabelFile
 from vcpipe.data.cell_store.layout import (
@@ -142,13 +142,24 @@ class CellStore:
 
     def block(self, number: int, modality: str = "rna") -> Rows:
         """Read, check and decode one block."""
+        num_entries = int(self.index[modality][number]["entries"])
+        ids, counts = np.empty(num_entries, np.int32), np.empty(num_entries, np.uint32)
+        its = self.open_block(number, modality, ids, counts)
+        return Rows(its.starts, ids, counts, its.totals.copy(), its.keys.copy())
+
+    def open_block(
+        self, number: int, modality: str, ids: np.ndarray, counts: np.ndarray
+    ) -> OpenBlock:
+        """Read and check one block, and unpack its entries into arrays that hold as many."""
         where = self.index[modality][number]
         shard, offset, length = int(where["shard"]), int(where["offset"]), int(where["length"])
         data = os.pread(self._handle(modality, shard), length, offset)
         if len(data) != length or xxhash.xxh3_64_intdigest(data) != where["xxh3"]:
             raise InputError(self._damaged(number, modality, shard, offset, length, len(data)))
         try:
-            return decode(data, self.manifest["compression"])
+            its = open_block(data, self.manifest["compression"])
+            its.unpack(ids, counts)
+            return its
         except (ValueError, OSError) as error:
             what = self._damaged(number, modality, shard, offset, length, len(data))
             raise InputError(f"{what} ({error})") from error

@@ -11,7 +11,7 @@ from vcpipe.config.tokens import Masking
 from vcpipe.data.cell_keys import below, fraction, stream
 from vcpipe.data.draws import CHOSEN, RATIO, SHOWN, is_taken, rounded
 from vcpipe.data.sparse_rows import compiled
-from vcpipe.data.tokens.packing import ABSENT, Specials, Tokens, fill, padded
+from vcpipe.data.tokens.packing import ABSENT, Empty, Specials, Tokens, fill, padded
 from vcpipe.errors import InputError
 
 
@@ -61,10 +61,12 @@ def mask_values(
     return _masked(tokens, tokens.genes, values, chosen)
 
 
-def padded_masked(masked: Masked, special: Specials) -> dict[str, np.ndarray]:
+def padded_masked(
+    masked: Masked, special: Specials, empty: Empty = np.empty
+) -> dict[str, np.ndarray]:
     """Arrays genes, values, real and chosen, all [B, T], and the targets [M] of chosen[B, T]."""
-    batch = padded(masked.shown, special.pad_id, special.pad_value)
-    batch["chosen"] = np.empty(batch["genes"].shape, dtype=bool)
+    batch = padded(masked.shown, special.pad_id, special.pad_value, empty)
+    batch["chosen"] = empty(batch["genes"].shape, dtype=bool)
     fill(masked.shown.starts, masked.chosen, False, batch["chosen"])
     return batch | {"target_genes": masked.target_genes, "target_values": masked.target_values}
 

@@ -2,7 +2,7 @@
 
 # B cells, N tokens of all of them, T tokens of the longest cell
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from vcpipe.data.sparse_rows import compiled
 from vcpipe.errors import InputError, listed
 
 ABSENT = -1
+# Like np.empty: where arrays that go to a device are to lie.
+Empty = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ def _merge(begin, ids, values_N, starts, entries, absent_starts, absent, genes, 
             place, other = place + 1, other + 1
 
 
-def padded(tokens: Tokens, pad_id: int, pad_value: float) -> dict[str, np.ndarray]:
+def padded(
+    tokens: Tokens, pad_id: int, pad_value: float, empty: Empty = np.empty
+) -> dict[str, np.ndarray]:
     """Arrays genes, values and real (False at padding), all [B, T]."""
     shape = len(tokens), int(np.diff(tokens.starts).max(initial=0))
-    genes_BT = np.empty(shape, dtype=np.int64)
-    values_BT = np.empty(shape, dtype=np.float32)
-    real_BT = np.empty(shape, dtype=bool)
+    genes_BT = empty(shape, dtype=np.int64)
+    values_BT = empty(shape, dtype=np.float32)
+    real_BT = empty(shape, dtype=bool)
     fill(tokens.starts, tokens.genes, pad_id, genes_BT)
     fill(tokens.starts, tokens.values, pad_value, values_BT)
     fill(tokens.starts, np.ones(len(tokens.genes), dtype=bool), False, real_BT)
