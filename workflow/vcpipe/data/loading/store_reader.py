@@ -2,7 +2,6 @@
 
 # B cells of a batch, N detected features of all of them
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,9 +121,9 @@ class StoreReader:
         self._stamp = stamp
 
 
-def _stamp(path: Path) -> tuple | None:
+def _stamp(path: Path) -> tuple[int, int, int]:
     try:
-        its = os.stat(path)
+        its = path.stat()
     except FileNotFoundError:
         raise InputError(
             f"{path} is gone: the store was removed while it was read. Rerun prepare_cells."
