@@ -23,7 +23,8 @@ rule finetune_perturbation:
         state="results/.checkpoints/finetune_perturbation/{run}",
         code=code("finetune_perturbation"),
     shell:
-        "launch {resources.gpu} -m scripts.finetune_perturbation --devices {resources.gpu} --threads {threads}"
+        "launch {resources.gpu} -m scripts.finetune_perturbation --devices {resources.gpu}"
+        " --threads {threads}"
         " --cells {input.cells} --split {input.split} --controls {input.controls}"
         " --pairs {input.pairs} --pretrained {input.pretrained:q} --config {params.config:q}"
         " --state {params.state} --out {output.folder} --metrics {output.metrics} > {log} 2>&1"

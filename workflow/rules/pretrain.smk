@@ -23,7 +23,8 @@ rule pretrain:
         state="results/.checkpoints/pretrain/{run}",
         code=code("pretrain"),
     shell:
-        "launch {resources.gpu} -m scripts.pretrain --devices {resources.gpu} --threads {threads}"
+        "launch {resources.gpu} -m scripts.pretrain --devices {resources.gpu}"
+        " --threads {threads}"
         " --store {input.store} --vocabulary {input.vocabulary} --fitted {input.fitted}"
         " --config {params.config:q}"
         " --state {params.state} --out {output.folder} --metrics {output.metrics} > {log} 2>&1"

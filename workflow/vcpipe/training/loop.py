@@ -54,7 +54,7 @@ class Settings:
     optimizer: Optimizer
     scheduler: Scheduler
     training: Training
-    loading: Loading = Loading()
+    loading: Loading = field(default_factory=Loading)
 
 
 def train(
@@ -139,9 +139,7 @@ class _Run:
                 (time.perf_counter(), self.loader.waited, self.loader.cells), began, strict=True
             )
         )
-        self.speed = (
-            f"{cells / seconds:,.0f} cells/s, {waited / seconds:.0%} of it waiting for cells"
-        )
+        self.speed = f"{cells / seconds:,.0f} cells/s, {waited / seconds:.0%} waiting for them"
 
     def segments(self) -> list[Segment]:
         """What was done of this epoch; the last is of these processes."""
