@@ -213,6 +213,26 @@ def test_a_column_of_measurements_is_no_label(readers):
         readers["csr"].label_codes(["drug", "share"])
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0, 1], r"column 'line' has 2 values; expected 60, one for each cell. The file is dam"),
+        ([0] * 59 + [9], r"column 'line' cannot be read .*The file is damaged"),
+    ],
+)
+def test_a_damaged_column_is_refused(tmp_path, values, said):
+    cells = CELLS.copy()
+    cells.obs["line"] = cells.obs["line"].astype("category")
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    with h5py.File(tmp_path / "a.h5ad", "r+") as file:
+        attributes = dict(file["obs/line/codes"].attrs)
+        del file["obs/line/codes"]
+        file["obs/line/codes"] = np.array(values, dtype=np.int8)
+        file["obs/line/codes"].attrs.update(attributes)
+    with pytest.raises(InputError, match=said):
+        H5adReader([tmp_path / "a.h5ad"]).label_codes(["line"])
+
+
 @pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (-2, "-2.0"), (np.nan, "nan")])
 def test_other_numbers_than_counts_are_refused_by_cell_gene_and_value(tmp_path, value, shown):
     cells = small_cells()

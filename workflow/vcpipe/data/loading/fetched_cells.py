@@ -5,6 +5,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -16,7 +17,6 @@ from vcpipe.data.cell_keys import number
 from vcpipe.data.cell_store.cells import NOTHING, Cells, copied, rows_of
 from vcpipe.data.checked_counts import Place, checked_counts
 from vcpipe.data.counts import is_missing
-from vcpipe.data.h5ad import refuse_damaged_column
 from vcpipe.data.loading.reader import LabelCodes
 from vcpipe.data.rows import Rows
 from vcpipe.data.sparse_rows import compiled
@@ -130,7 +130,7 @@ def _read_values(element):
     return values.astype(object) if values.dtype.kind == "T" else values
 
 
-def read_column(obs, column: str, path) -> pd.Series:
+def read_column(obs, column: str, num_cells: int, path: Path) -> pd.Series:
     """One column of an obs group, of HDF5 or zarr."""
     columns = list(obs.attrs.get("column-order", []))
     if column not in columns:
@@ -138,9 +138,18 @@ def read_column(obs, column: str, path) -> pd.Series:
             f"{path}: obs has no column {column!r}; its columns are "
             f"{listed(columns, 30) or 'none'}. Choose among them."
         )
-    names = obs[obs.attrs["_index"]]
-    refuse_damaged_column(obs[column], f"{path}: obs column {column!r}", names.shape)
-    values = pd.Series(_read_values(obs[column]))
+    try:
+        values = pd.Series(_read_values(obs[column]))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: obs column {column!r} cannot be read ({error}). The file is damaged; write "
+            "or download it again."
+        ) from error
+    if len(values) != num_cells:
+        raise InputError(
+            f"{path}: obs column {column!r} has {len(values)} values; expected {num_cells}, one "
+            "for each cell. The file is damaged; write or download it again."
+        )
     if values.dtype.kind == "f":
         raise InputError(
             f"{path}: obs column {column!r} holds {values.dtype}; labels are categories, text, "

@@ -122,13 +122,14 @@ class H5adReader:
         return opened
 
     def label_codes(self, columns: Sequence[str]) -> LabelCodes:
-        columns_of_files = [[] for _ in columns]
-        for path, offset in zip(self.files, self.offsets[:-1], strict=True):
-            its = slice(max(self.first - offset, 0), max(self.stop - offset, 0))
+        parts_of_columns = [[] for _ in columns]
+        for path, (begin, end) in zip(self.files, pairwise(self.offsets.tolist()), strict=True):
+            its = slice(max(self.first - begin, 0), max(self.stop - begin, 0))
             with _reading(path) as file:
-                for parts, column in zip(columns_of_files, columns, strict=True):
-                    parts.append(read_column(file["obs"], column, path).iloc[its])
-        return label_codes(columns_of_files)
+                for parts, column in zip(parts_of_columns, columns, strict=True):
+                    values = read_column(file["obs"], column, end - begin, path)
+                    parts.append(values.iloc[its])
+        return label_codes(parts_of_columns)
 
 
 class _OpenFiles:
