@@ -16,6 +16,7 @@ seed_N/metrics.csv     loss and learning rate by update, val_loss by epoch
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from vcpipe.config.arguments import parse, parser, run
@@ -54,7 +55,12 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.files import digest, write_json, writing
     from vcpipe.provenance import code
     from vcpipe.training.distributed import joined
-    from vcpipe.training.loader_experiment import open_experiment, open_train, run_seed
+    from vcpipe.training.loader_experiment import (
+        open_experiment,
+        open_train,
+        run_seed,
+        train_files,
+    )
     from vcpipe.training.loop import COLUMNS
 
     config, data = args.config, args.config.data
@@ -68,12 +74,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     backend = config.backend_of(args.strategy)
     test_reader = open_plates(test, data.max_test_cells)
-    train_reader, files = open_train(
-        backend, train, data.max_train_cells, args.store, args.collection, test_reader.genes
-    )
+    files = train_files(backend, train, args.store, args.collection)
     maps = read_label_maps(data.label_dir)
     experiment = open_experiment(
-        train_reader,
+        partial(open_train, backend, files, data.max_train_cells, test_reader.genes),
         open_plates(val, data.max_val_cells) if val else None,
         test_reader,
         maps,

@@ -153,9 +153,14 @@ def read_pipeline(
     merged = dict(values or {})
     for path in files or []:
         merged = merge(merged, read_yaml(path, origins))
+    # Which file a section is read from comes first, changes of what it says come after it.
+    sources = [each for each in overrides if each.partition("=")[0].strip().endswith(".from")]
+    for assignment in sources:
+        merged = override(merged, assignment)
     merged = expand(merged, origins)
     for assignment in overrides:
-        merged = override(merged, assignment, origins)
+        if assignment not in sources:
+            merged = override(merged, assignment, origins)
     source = ", ".join(str(path) for path in files or []) or source
     pipeline, problems = _parsed(Pipeline, merged)
     if pipeline is not None:

@@ -29,6 +29,16 @@ EFFORT = (
 )
 ENTROPIES = ("plate", *TASKS)
 CONDITIONS = ("cache", "threads", "load_average", "num_train_cells", "num_test_cells")
+WHOLE = (
+    "block_size",
+    "fetch_factor",
+    "seed",
+    "threads",
+    "bytes_read",
+    "disk_bytes_read",
+    "num_train_cells",
+    "num_test_cells",
+)
 # Runs that differ in one of these are not about loading alone.
 SAME = ("batch_size", "input", "cache", "threads", "num_genes", "num_test_cells", "test_digest")
 CONFIDENCE = 0.95
@@ -72,7 +82,10 @@ def read_results(folders: Sequence[Path]) -> list[SeedResult]:
                     "loader_experiment."
                 )
             metrics = pd.read_csv(existing(path / "metrics.csv", "losses of a run"))
-            curves = pd.read_csv(existing(path / "curves.csv", "losses of a run by task"))
+            curves = pd.read_csv(
+                existing(path / "curves.csv", "losses of a run by task"),
+                float_precision="round_trip",
+            )
             # A class may be called "NA" or "None".
             classes = pd.read_csv(
                 existing(path / "classes.tsv", "F1 of classes"), sep="\t", keep_default_na=False
@@ -99,7 +112,9 @@ def summarise_results(results: Sequence[SeedResult]) -> pd.DataFrame:
     for kind in BASELINES:
         # What guessing gives follows from the test cells, and from the classes of training.
         rows += [{"strategy": kind, **_of_task(first, task, kind)} for task in TASKS]
-    return pd.DataFrame(rows, columns=summary_columns())
+    summary = pd.DataFrame(rows, columns=summary_columns())
+    # Whole numbers stay whole beside rows that have none.
+    return summary.astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def summary_columns() -> list[str]:
