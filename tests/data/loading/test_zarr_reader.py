@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -133,6 +134,20 @@ def test_a_pickled_reader_opens_the_collection_anew(readers):
     assert_rows(rows_at(reader, [59, 8, 7]), COUNTS[[59, 8, 7]])
 
 
+def _put_rows(reader, queue):
+    queue.put(rows_at(reader, [40, 3]).counts)
+
+
+def test_a_forked_process_reads_on(readers):
+    expected = rows_at(readers["three"], [40, 3]).counts
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_put_rows, args=(readers["three"], queue))
+    process.start()
+    assert np.array_equal(queue.get(timeout=60), expected)
+    process.join()
+
+
 def test_a_block_is_the_cells_of_a_chunk(readers):
     assert readers["one"].block_size == 4
     assert readers["single"].block_size == 1
@@ -214,7 +229,11 @@ def test_annbatch_reads_a_collection(readers, tmp_path):
 
 
 def test_a_collection_is_written_in_the_order_of_any_reader(readers, tmp_path):
-    again = write(readers["three"], tmp_path / "again.zarr", cells_per_dataset=31)
+    obs = CELLS.obs.rename_axis("drug")  # the name of a column, but with other values
+    write_collection(
+        readers["three"], tmp_path / "again.zarr", obs, CELLS.var_names, cells_per_dataset=31
+    )
+    again = ZarrReader(tmp_path / "again.zarr")
     assert_rows(rows_at(again, np.arange(NUM_CELLS)), COUNTS)
     part = ZarrReader(readers["three"].path, first=10, stop=20)
     write_collection(part, tmp_path / "part.zarr", {"batch": ["a"] * 10}, CELLS.var_names)

@@ -1,7 +1,5 @@
 """What both AnnData back-ends make of a matrix: cells that were read together, and their labels."""
 
-# B cells, N entries of all of them
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import scipy.sparse as sp
 import xxhash
 
 from vcpipe.data.cell_keys import number
-from vcpipe.data.cell_store.cells import NOTHING, Cells, copied, rows_of
+from vcpipe.data.cell_store.cells import Cells, copied, rows_of
 from vcpipe.data.checked_counts import Place, checked_counts
 from vcpipe.data.counts import is_missing
 from vcpipe.data.loading.reader import LabelCodes
@@ -73,8 +71,6 @@ def joined(parts: Sequence[Cells]) -> Cells:
     """Cells of several matrices, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    if not parts:
-        return NOTHING
     return copied(list(parts), [np.arange(len(part)) for part in parts])
 
 

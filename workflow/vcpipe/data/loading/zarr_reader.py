@@ -66,9 +66,9 @@ class ZarrReader:
             for name in ("data", "indices")
         ]
         # Of the first dataset: the last may hold few cells, in chunks as short as it is.
-        longest = self.matrices[0]
-        mean = max(longest.starts[-1], 1) / (len(longest.starts) - 1)
-        self.block_size = max(round(longest.chunk / mean), 1)
+        of_first = self.matrices[0]
+        mean = max(of_first.starts[-1], 1) / max(sizes[0], 1)
+        self.block_size = max(round(of_first.chunk / mean), 1)
 
     def __reduce__(self):
         return ZarrReader, (self.path, self.first, self.stop)
@@ -108,7 +108,7 @@ class ZarrReader:
         wanted = [
             (matrix, matrix.stretches(rows[begin:end] - offset), offset)
             for matrix, offset, (begin, end) in zip(
-                self.matrices, self.offsets, pairwise(limits.tolist()), strict=False
+                self.matrices, self.offsets[:-1], pairwise(limits.tolist()), strict=True
             )
             if end > begin
         ]

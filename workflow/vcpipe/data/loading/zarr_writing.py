@@ -61,7 +61,8 @@ def _labels(obs, num_cells: int) -> pd.DataFrame:
             f"There are labels of {len(labels)} cells, but the reader has {num_cells}; give a row "
             "for each cell, in the reader's order."
         )
-    labels.index = labels.index.astype(str)
+    # A name of the index would be one more column.
+    labels.index = labels.index.astype(str).rename(None)
     for column, values in labels.items():
         # Categories of all cells, so that they are the same in every dataset.
         if values.dtype == object or isinstance(values.dtype, pd.StringDtype):
