@@ -14,6 +14,7 @@ import pandas as pd
 
 from tests.benchmarks.conversion import conversion
 from tests.benchmarks.full_size import full_size
+from tests.benchmarks.loading import loading
 from tests.benchmarks.measuring import Row
 from tests.benchmarks.preparation_pairs import paired, panel_views
 from tests.benchmarks.preparation_store import preparation_store
@@ -32,6 +33,10 @@ TOGETHER = {
     paired: ["paired_batches", "paired_batches_padded", "paired_batches_store"],
     panel_views: ["panel_views"],
     preparation_store: ["prepare_write", "prepare_write_memory", "prepare_write_size"],
+    loading: [
+        *("load_random", "load_block", "load_annloader", "load_random_cold", "load_block_cold"),
+        *("load_tokens", "load_tokens_cold", "load_memory", "load_threads"),
+    ],
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.

@@ -132,10 +132,10 @@ def _unpack(starts, planes, large_gaps, large_counts, ids, counts) -> bool:
         counts[entry] = np.uint16(low[entry]) | (np.uint16(high[entry]) << np.uint16(8))
     fits = _replace(ids, large_gaps) and _replace(counts, large_counts)
     for cell in range(len(starts) - 1):
-        before = np.int32(-1)
-        for entry in range(starts[cell], starts[cell + 1]):
-            before = np.int32(before + np.int32(ids[entry]) + np.int32(1))
-            ids[entry] = before
+        before, its = np.int32(-1), ids[starts[cell] : starts[cell + 1]]
+        for entry in range(len(its)):
+            before = np.int32(before + np.int32(its[entry]) + np.int32(1))
+            its[entry] = before
     return fits
 
 

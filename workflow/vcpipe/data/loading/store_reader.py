@@ -226,8 +226,13 @@ def _gather(first, lengths, ids, counts, chosen, ids_out, counts_out) -> None:
     place = 0
     for cell in chosen:
         begin, size = first[cell], lengths[cell]
-        for entry in range(size):
-            ids_out[place + entry] = ids[begin + entry]
-        for entry in range(size):
-            counts_out[place + entry] = counts[begin + entry]
+        # Slices, whose places can't be negative: so several entries are copied at a time.
+        widen(ids[begin : begin + size], ids_out[place : place + size])
+        widen(counts[begin : begin + size], counts_out[place : place + size])
         place += size
+
+
+@compiled
+def widen(numbers, out) -> None:
+    for entry in range(len(numbers)):
+        out[entry] = numbers[entry]

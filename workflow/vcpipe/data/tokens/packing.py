@@ -103,10 +103,14 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
 @compiled
 def _append(begin, ids, values_N, starts, entries, absent_starts, absent, genes, values) -> None:
     for row in range(len(begin)):
-        place = begin[row]
-        for kept in range(starts[row], starts[row + 1]):
-            genes[place], values[place] = ids[entries[kept]], values_N[entries[kept]]
-            place += 1
+        place, its = begin[row], entries[starts[row] : starts[row + 1]]
+        stop = place + len(its)
+        genes_T, values_T = genes[place:stop], values[place:stop]
+        for kept in range(len(its)):
+            genes_T[kept] = ids[np.uint64(its[kept])]
+        for kept in range(len(its)):
+            values_T[kept] = values_N[np.uint64(its[kept])]
+        place = stop
         for other in range(absent_starts[row], absent_starts[row + 1]):
             genes[place], values[place] = absent[other], 0.0
             place += 1
