@@ -16,12 +16,10 @@ seed_N/metrics.csv     loss and learning rate by update, val_loss by epoch
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from vcpipe.config.arguments import parse, parser, run
 from vcpipe.config.loader import STRATEGIES, Loader
-from vcpipe.errors import InputError
 
 README_NAMES = {
     "random": "random_sampling",
@@ -47,80 +45,28 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parse(made, argv)
 
-    import pandas as pd
-
-    from vcpipe.data.plates import digest_of, find_plates, open_plates, read_label_maps
     from vcpipe.evaluation.classification import score_tasks
-    from vcpipe.evaluation.loader_summary import SeedResult, write_result
-    from vcpipe.files import digest, write_json, writing
-    from vcpipe.provenance import code
+    from vcpipe.evaluation.loader_summary import seed_result, write_result
+    from vcpipe.files import write_json, writing
+    from vcpipe.provenance import code, code_version
     from vcpipe.training.distributed import joined
-    from vcpipe.training.loader_experiment import (
-        open_experiment,
-        open_train,
-        run_seed,
-        train_files,
-    )
-    from vcpipe.training.loop import COLUMNS
+    from vcpipe.training.loader_experiment import open_experiment, run_seed
 
-    config, data = args.config, args.config.data
-    folder = args.plates or (Path(data.h5ad_dir) if data.h5ad_dir else None)
-    if folder is None:
-        raise InputError("data.simulate: name the folder of simulate_plates with --plates.")
-    found = find_plates(folder, [*data.train_plates, *data.val_plates, *data.test_plates])
-    train, val, test = (
-        [found[number] for number in numbers]
-        for numbers in (data.train_plates, data.val_plates, data.test_plates)
-    )
-    backend = config.backend_of(args.strategy)
-    test_reader = open_plates(test, data.max_test_cells)
-    files = train_files(backend, train, args.store, args.collection)
-    maps = read_label_maps(data.label_dir)
-    experiment = open_experiment(
-        partial(open_train, backend, files, data.max_train_cells, test_reader.genes),
-        open_plates(val, data.max_val_cells) if val else None,
-        test_reader,
-        maps,
-        files,
-    )
-    digests = {
-        "data_digest": digest([digest_of(train), data.max_train_cells, digest_of(test)]),
-        "test_digest": digest([digest_of(test), data.max_test_cells]),
-        "code": code("loader_experiment"),
-    }
-    with joined(0) as process, writing(args.out) as out:
-        out.mkdir()
-        write_json(out / "labels.json", experiment.classes)
-        for seed in config.training.seeds:
-            trained = run_seed(
-                experiment,
-                config,
-                args.strategy,
-                seed,
-                args.threads or config.scdataset.num_workers,
-                process,
-                lambda text, seed=seed: print(f"seed {seed}: {text}", flush=True),
-            )
-            classes, tasks = score_tasks(
-                experiment.classes,
-                experiment.unknown,
-                experiment.train.classes_CT,
-                experiment.test.classes_CT,
-                trained.predicted_CT,
-            )
-            result = SeedResult(
-                {**trained.about, **digests, "tasks": tasks},
-                pd.DataFrame(trained.metrics, columns=COLUMNS),
-                pd.DataFrame(trained.curves, columns=["step", "set", "task", "loss"]),
-                classes,
-            )
-            write_result(out / f"seed_{seed}", result)
-            shown = ", ".join(
-                f"{task} {its['scores']['macro_f1']:.3f}" for task, its in tasks.items()
-            )
-            speed = f"{trained.about['cells_per_second']:,.0f} cells/s"
-            print(f"{args.strategy}, seed {seed}: macro-F1 {shown}; {speed}", flush=True)
-    print(f"{len(config.training.seeds)} runs -> {args.out}")
+    name, threads = args.strategy, args.threads or args.config.scdataset.num_workers
+    its = open_experiment(args.config, name, args.plates, args.store, args.collection)
+    made_by = {"code": code("loader_experiment"), "code_version": code_version()}
+    with joined(0) as process, writing(args.out) as folder:
+        folder.mkdir()
+        write_json(folder / "labels.json", its.classes)
+        for seed in args.config.training.seeds:
+            trained = run_seed(its, args.config, name, seed, threads, process)
+            cells = (its.train.classes_CT, its.test.classes_CT, trained.predicted_CT)
+            classes, tasks = score_tasks(its.classes, its.unknown, *cells)
+            about = {**trained.about, **made_by, "tasks": tasks}
+            result = seed_result(about, trained.metrics, trained.curves, classes)
+            write_result(folder / f"seed_{seed}", result)
+            print(result.in_words(), flush=True)
+    print(f"{len(args.config.training.seeds)} runs -> {args.out}")
 
 
 if __name__ == "__main__":

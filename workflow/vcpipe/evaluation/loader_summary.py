@@ -57,6 +57,23 @@ class SeedResult:
     def name(self) -> str:
         return f"{self.about['strategy']}, seed {self.about['seed']}"
 
+    def in_words(self) -> str:
+        tasks = self.about["tasks"].items()
+        shown = ", ".join(f"{task} {its['scores']['macro_f1']:.3f}" for task, its in tasks)
+        return f"{self.name}: macro-F1 {shown}; {self.about['cells_per_second']:,.0f} cells/s"
+
+
+def seed_result(about: dict, metrics: list, curves: list, classes: pd.DataFrame) -> SeedResult:
+    """Rows of losses as the training loop has them, as tables."""
+    columns = ["step", "epoch", "lr", "grad_norm", "train_loss", "val_loss"]
+    by_task = ["step", "set", "task", "loss"]
+    return SeedResult(
+        about,
+        pd.DataFrame(metrics, columns=columns),
+        pd.DataFrame(curves, columns=by_task),
+        classes,
+    )
+
 
 def write_result(folder: Path, result: SeedResult) -> None:
     """Write scores.json, classes.tsv, curves.csv and metrics.csv of one run."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from vcpipe.config.loader import TASKS, Backend, Loader
 from vcpipe.data.cell_store.layout import names_path
 from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.dense_batches import DenseBatches
-from vcpipe.data.loading.h5ad_reader import H5adReader
 from vcpipe.data.loading.loader import Loader as Feed
 from vcpipe.data.loading.plans import Share
 from vcpipe.data.loading.reader import Buffer, LabelCodes, Reader
@@ -35,16 +35,18 @@ from vcpipe.data.plates import (
     PLATE,
     CellLabels,
     LabelMaps,
+    digest_of,
     encode,
+    find_plates,
     learn_classes,
     open_plates,
+    read_label_maps,
     read_labels,
 )
 from vcpipe.errors import InputError
 from vcpipe.files import digest
 from vcpipe.models.linear import MultiTaskLinear
 from vcpipe.objectives.multitask import NO_CLASS, task_losses
-from vcpipe.provenance import code_version
 from vcpipe.training.consumption import Meter, forget_files, read_once
 from vcpipe.training.distributed import Process
 from vcpipe.training.loop import Settings, train
@@ -76,39 +78,64 @@ class Experiment:
     num_genes: int
     classes: Mapping[str, Sequence[str]]  # by task
     unknown: Mapping[str, Sequence[str]]  # labels of test cells that training has no class for
+    digests: Mapping[str, str]  # of the cells
 
 
 def open_experiment(
-    open_train: Callable[[], Reader],
-    val: Reader | None,
-    test: H5adReader,
-    maps: LabelMaps,
-    files: Sequence[Path],
+    config: Loader,
+    strategy: str,
+    plates: Path | None = None,
+    store: Path | None = None,
+    collection: Path | None = None,
 ) -> Experiment:
-    """Number the labels of all cells; classes are those of the training cells."""
-    train = open_train()
+    """Find the plates, open what a strategy reads, and number the labels of all cells.
+
+    `plates` is a folder that replaces data.h5ad_dir.
+    """
+    data, backend = config.data, config.backend_of(strategy)
+    if plates is None and data.h5ad_dir is None:
+        raise InputError("data.simulate: name the folder of simulate_plates with --plates.")
+    found = find_plates(
+        plates or Path(data.h5ad_dir), [*data.train_plates, *data.val_plates, *data.test_plates]
+    )
+    train_paths, val_paths, test_paths = (
+        [found[number] for number in numbers]
+        for numbers in (data.train_plates, data.val_plates, data.test_plates)
+    )
+    test = open_plates(test_paths, data.max_test_cells)
+    files = train_files(backend, train_paths, store, collection)
+    reopen = partial(open_train, backend, files, data.max_train_cells, test.genes)
+    train, maps = reopen(), read_label_maps(data.label_dir)
     train_labels = read_labels(train, maps, "train_plates")
     classes = learn_classes(train_labels, maps)
     train_CT, _ = encode(train_labels, classes)
-    held_out = None
-    if val is not None:
-        labels = read_labels(val, maps, "val_plates")
-        codes_CT, _ = encode(labels, classes)
-        known_T = np.array([len(classes[task]) for task in TASKS])
-        codes_CT[codes_CT >= known_T] = NO_CLASS
-        held_out = Cells(val, labels, codes_CT)
     test_labels = read_labels(test, maps, "test_plates")
     test_CT, unknown = encode(test_labels, classes)
     return Experiment(
-        Cells(train, train_labels, train_CT),
-        held_out,
-        Cells(test, test_labels, test_CT),
-        open_train,
-        files,
-        test.num_genes,
-        classes,
-        unknown,
+        train=Cells(train, train_labels, train_CT),
+        val=_held_out(val_paths, config, maps, classes) if val_paths else None,
+        test=Cells(test, test_labels, test_CT),
+        reopen=reopen,
+        files=files,
+        num_genes=test.num_genes,
+        classes=classes,
+        unknown=unknown,
+        digests={
+            "data_digest": digest([digest_of([*train_paths, *test_paths]), data.max_train_cells]),
+            "test_digest": digest([digest_of(test_paths), data.max_test_cells]),
+        },
     )
+
+
+def _held_out(
+    paths: Sequence[Path], config: Loader, maps: LabelMaps, classes: Mapping[str, Sequence[str]]
+) -> Cells:
+    """Cells for val_loss; a label that training has no class for adds nothing to it."""
+    reader = open_plates(paths, config.data.max_val_cells)
+    labels = read_labels(reader, maps, "val_plates")
+    codes_CT, _ = encode(labels, classes)
+    codes_CT[codes_CT >= np.array([len(classes[task]) for task in TASKS])] = NO_CLASS
+    return Cells(reader, labels, codes_CT)
 
 
 def train_files(
@@ -374,8 +401,8 @@ def run_seed(
         ),
         "config": settings_kept,
         "config_digest": digest(settings_kept),
-        "code_version": code_version(),
         "versions": versions(),
+        **experiment.digests,
     }
     return Trained(about, progress.rows, loss.rows, predict(model, dense(experiment.test)))
 
