@@ -1,0 +1,143 @@
+"""The loading experiment through Snakemake: its jobs, its table, its figures, the notebook."""
+
+import os
+
+import nbclient
+import nbformat
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import PROJECT, Workflow, copy_of_the_project
+from vcpipe.config.loader import STRATEGIES, TASKS
+
+SUMMARY = "results/loader/summary.csv"
+LOADER = """
+loader:
+  data:
+    simulate: {num_plates: 4, cells_per_plate: 300, num_genes: 80, num_drugs: 9, num_moas: 4}
+    train_plates: [1, 2]
+    val_plates: [3]
+    test_plates: [4]
+  training: {batch_size: 32, learning_rate: 0.002, seeds: [0, 1]}
+  scdataset: {fetch_factor: 2, num_workers: 1}
+  strategies:
+    true_weighted: {enabled: false}
+"""
+ENABLED = [name for name in STRATEGIES if name != "true_weighted"]
+
+
+def configured(workflow: Workflow, text: str = LOADER) -> Workflow:
+    (workflow.folder / "loader.yaml").write_text(text)
+    return workflow
+
+
+def planned(workflow: Workflow, target: str = SUMMARY, *arguments: str) -> dict[str, int]:
+    return workflow.planned(*arguments, target=target, config="loader.yaml")
+
+
+def refused(workflow: Workflow, target: str) -> str:
+    done = workflow.run(target, "-n", config="loader.yaml", check=False)
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def test_each_enabled_strategy_is_a_job(fresh):
+    assert planned(configured(fresh)) == {
+        "simulate_plates": 1,
+        "shuffle_plates": 1,
+        "loader_experiment": len(ENABLED),
+        "summarise_loader": 1,
+    }
+
+
+def test_one_strategy_is_made_by_naming_its_target(fresh):
+    jobs = planned(configured(fresh), "results/loader_experiment/streaming")
+    assert jobs == {"simulate_plates": 1, "loader_experiment": 1}
+
+
+def test_a_collection_is_written_where_zarr_is_read(fresh):
+    jobs = planned(configured(fresh, LOADER + "  backend: zarr\n"))
+    assert jobs["collect_plates"] == jobs["shuffle_plates"] == 1
+
+
+def test_a_disabled_strategy_is_refused_with_its_key(fresh):
+    text = refused(configured(fresh), "results/loader_experiment/true_weighted")
+    assert "loader.strategies.true_weighted.enabled is false" in text
+
+
+def test_without_the_section_the_remedy_is_named(fresh):
+    text = refused(configured(fresh, "checks: {}\n"), SUMMARY)
+    assert "The configuration has no section loader" in text
+
+
+def test_a_folder_that_is_not_there_is_named_with_its_key(fresh):
+    workflow = configured(fresh, "loader: {from: config/loader/pilot.yaml}\n")
+    assert "loader.data.h5ad_dir is '/path/to/h5ad/files'" in refused(workflow, SUMMARY)
+
+
+def test_the_summary_of_models_does_not_depend_on_it(fresh):
+    fresh.edit("tests/workflow/config.yaml", "gears:", f"{LOADER}\ngears:")
+    assert not {"loader_experiment", "simulate_plates"} & set(fresh.planned())
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Workflow:
+    workflow = copy_of_the_project(tmp_path_factory.mktemp("loader") / "project")
+    configured(workflow).run(SUMMARY, config="loader.yaml")
+    return workflow
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("loader_experiment")
+def test_the_table_has_every_enabled_strategy_seed_and_task(experiment):
+    summary = pd.read_csv(experiment.folder / SUMMARY)
+    runs = summary[summary["seed"].notna()]
+    assert set(runs["strategy"]) == set(ENABLED)
+    assert len(runs) == len(ENABLED) * 2 * len(TASKS)
+    assert set(summary["strategy"]) - set(ENABLED) == {"chance", "majority"}
+    assert (runs["cells_per_second"] > 0).all()
+    folder = experiment.folder / "results/loader"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "comparison.svg",
+        "over_seeds.tsv",
+        "quality.svg",
+        "summary.csv",
+        "time_comparison.svg",
+        "training_curves.svg",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("loader_experiment")
+def test_nothing_is_made_again_when_another_strategy_is_disabled(experiment):
+    config = experiment.folder / "loader.yaml"
+    less = config.read_text().replace("strategies:", "strategies:\n    streaming: {enabled: false}")
+    (experiment.folder / "less.yaml").write_text(less)
+    jobs = experiment.planned(target=SUMMARY, config="less.yaml")
+    assert jobs == {"summarise_loader": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("loader_experiment")
+def test_the_notebook_runs_on_it(experiment, monkeypatch):
+    monkeypatch.setitem(os.environ, "VCPIPE_RESULTS", str(experiment.folder / "results"))
+    notebook = nbformat.read(PROJECT / "scripts/analyze_results.ipynb", as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(PROJECT / "scripts")}}
+    )
+    client.execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 5
+
+
+def test_the_notebook_is_kept_without_results():
+    notebook = nbformat.read(PROJECT / "scripts/analyze_results.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
