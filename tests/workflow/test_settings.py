@@ -16,12 +16,15 @@ from scripts import (
     finetune_perturbation,
     fit_baseline,
     fit_preprocessing,
+    loader_experiment,
     match_genes,
     pair_controls,
     predict_perturbations,
     prepare_cells,
     pretrain,
     score_perturbations,
+    shuffle_plates,
+    simulate_plates,
     simulate_screen,
     split_perturbations,
     summarise,
@@ -31,6 +34,7 @@ from vcpipe.config.atlases import Artifact, Census
 from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.datasets import Download
 from vcpipe.config.documentation import nested_section
+from vcpipe.config.loader import Loader, Strategies
 from vcpipe.config.pipeline import Pipeline
 from vcpipe.config.reading import PROJECT, merge, read_pipeline, read_yaml, settings
 from vcpipe.config.section import Section
@@ -49,6 +53,7 @@ from vcpipe.data.tokens.paired_peaks import Chromosomes, PairedBatch, paired_bat
 from vcpipe.data.tokens.tokenize import tokenize
 from vcpipe.data.tokens.truncation import measured_by
 
+ARMS = ("StreamingArm", "BufferedArm", "BlockArm", "CellArm", "FullShuffleArm")
 # Read by the rules, which are no Python that can be watched; their text shows it.
 BY_RULES = {
     ("Pipeline", "schema_version"),  # its only value is checked by the model
@@ -63,6 +68,21 @@ BY_RULES = {
     ("Dataset", "small_perturbations"),
     # Read only where a cell type has an underscore: tests/data/test_conditions.py.
     ("Dataset", "unsafe_cell_types"),
+    # Decides which rules there are.
+    ("Pipeline", "loader"),
+}
+# Read through Loader.loading(), fitting() and backend_of(): tests/config/test_loader.py.
+THROUGH_LOADER = {
+    *(("LoaderTraining", name) for name in ("num_epochs", "learning_rate")),
+    ("Weights", "min_count_baseline"),
+    ("Loader", "weights"),
+    ("Loader", "backend"),
+    *(("Strategies", name) for name in Strategies.model_fields),
+    *((arm, "enabled") for arm in ARMS),
+    *((arm, "shuffle") for arm in ("StreamingArm", "BufferedArm")),
+    *((arm, "block_size") for arm in ("BlockArm", "CellArm", "FullShuffleArm")),
+    # Snakemake names the folder; the model refuses all other values.
+    ("Output", "save_dir"),
 }
 
 
@@ -349,10 +369,11 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
         Chain(tmp_path / "first", values).split_perturbations()
 
     read_an_atlas(tmp_path)
+    compare_loading(tmp_path / "loading")
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
     # Both run in envs of their own: tests/upstream/test_census.py and test_artifacts.py.
     elsewhere = {(its.__name__, name) for its in (Census, Artifact) for name in its.model_fields}
-    expected = all_fields(Pipeline) - BY_RULES - downloads - elsewhere
+    expected = all_fields(Pipeline) - BY_RULES - THROUGH_LOADER - downloads - elsewhere
     # The conversion is handed the Columns of a Dataset.
     found = reads | {("Dataset", name) for section, name in reads if section == "Columns"}
     # fit_preprocessing is handed the Fitting of a Corpus.
@@ -360,6 +381,26 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     sections = {"Pipeline", "Gears", "Eval", "Baselines"}  # only their parts are handed on
     missing = {(section, name) for section, name in expected - found if section not in sections}
     assert not missing
+
+
+def compare_loading(folder: Path) -> None:
+    """One strategy on simulated plates, which are then called the user's own."""
+    simulated = {"num_plates": 3, "cells_per_plate": 60, "num_moas": 4}
+    sets = {"train_plates": [1], "val_plates": [2], "test_plates": [3]}
+    training = {"seeds": [0], "batch_size": 16}
+    config = Loader(data={"simulate": simulated, **sets}, training=training)
+    plates, out = folder / "plates", folder / "weighted"
+    simulate_plates.main(["--config", settings(config.data.simulate), "--out", str(plates)])
+    shuffle_plates.main(
+        [
+            *("--config", settings(config.training_cells()), "--plates", str(plates)),
+            *("--out", str(folder / "store")),
+        ]
+    )
+    own = Loader(data={"h5ad_dir": str(plates), **sets}, training=training)
+    loader_experiment.main(
+        ["--strategy", "block_weighted", "--config", settings(own), "--out", str(out)]
+    )
 
 
 def read_an_atlas(folder: Path) -> None:

@@ -120,7 +120,8 @@ def _entries(made: dict) -> list[str]:
     """Names of the definitions that stand directly under a section of the top level."""
     references = []
     for content in made["properties"].values():
-        for place in (content, *content.get("patternProperties", {}).values()):
+        optional, named = content.get("anyOf", []), content.get("patternProperties", {})
+        for place in (content, *optional, *named.values()):
             if "$ref" in place:
                 references.append(place["$ref"].removeprefix("#/$defs/"))
     return references
