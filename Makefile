@@ -17,6 +17,7 @@ help:
 	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (2 GB)"
 	@echo "make env NAME=census  a venv of its own, for rules that need one: gears, census, lamindb"
 	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
+	@echo "make gpu-check  attention, the loader and training on this machine's GPU, as a table"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
 	@echo "make docs   config/schema.json and the key table of config/README.md, from the models"
 	@echo "make envs   envs/*.yaml, pinned as in requirements.lock"
@@ -84,6 +85,11 @@ upstream-test-sources: .venv/installed.lock .venvs/census/installed.lock .venvs/
 # tests/benchmarks/__main__.py says which variables name the peers that are not installed here.
 bench: .venv/installed.lock $(if $(filter convert% start_up%,$(or $(NAME),convert)),.venvs/gears/installed.lock)
 	python -m tests.benchmarks $(NAME)
+
+# On a machine with a GPU and a torch that uses it; the table goes to tests/benchmarks/results/.
+.PHONY: gpu-check
+gpu-check:
+	PYTHONPATH=.:workflow $(PYTHON) -W ignore -m tests.benchmarks.gpu
 
 # What a finished demo must hold; .ci/run calls it after make demo.
 check-demo: .venv/installed.lock
