@@ -88,8 +88,8 @@ bench: .venv/installed.lock $(if $(filter convert% start_up%,$(or $(NAME),conver
 
 # On a machine with a GPU and a torch that uses it; the table goes to tests/benchmarks/results/.
 .PHONY: gpu-check
-gpu-check:
-	PYTHONPATH=.:workflow $(PYTHON) -W ignore -m tests.benchmarks.gpu
+gpu-check: .venv/installed.lock
+	PYTHONPATH=.:workflow python -W ignore -m tests.benchmarks.gpu
 
 # What a finished demo must hold; .ci/run calls it after make demo.
 check-demo: .venv/installed.lock
