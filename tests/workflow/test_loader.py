@@ -50,11 +50,13 @@ def test_each_enabled_strategy_is_a_job(fresh):
     }
 
 
+@pytest.mark.slow
 def test_one_strategy_is_made_by_naming_its_target(fresh):
     jobs = planned(configured(fresh), "results/loader_experiment/streaming")
     assert jobs == {"simulate_plates": 1, "loader_experiment": 1}
 
 
+@pytest.mark.slow
 def test_a_collection_is_written_where_zarr_is_read(fresh):
     jobs = planned(configured(fresh, LOADER + "  backend: zarr\n"))
     assert jobs["collect_plates"] == jobs["shuffle_plates"] == 1
@@ -75,6 +77,7 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(fresh):
     assert "loader.data.h5ad_dir is '/path/to/h5ad/files'" in refused(workflow, SUMMARY)
 
 
+@pytest.mark.slow
 def test_the_summary_of_models_does_not_depend_on_it(fresh):
     fresh.edit("tests/workflow/config.yaml", "gears:", f"{LOADER}\ngears:")
     assert not {"loader_experiment", "simulate_plates"} & set(fresh.planned())

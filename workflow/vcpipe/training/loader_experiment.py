@@ -8,6 +8,7 @@ The model is scDataset's, a linear one, so that loading is what differs and what
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -208,15 +209,19 @@ class Watched:
     def __init__(self, batches: DenseBatches, cells: Cells, taken: Callable[[], None]):
         self.batches, self.reader, self.taken = batches, batches.reader, taken
         self.codes = {name: cells.labels.codes[name] for name in (PLATE, *TASKS)}
-        self.entropies: list[list[float]] = []
+        self.sums, self.count, self.lock = np.zeros(len(self.codes)), 0, threading.Lock()
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
         cells = buffer.positions[places]
-        self.entropies.append([entropy_bits(codes[cells]) for codes in self.codes.values()])
+        entropies = [entropy_bits(codes[cells]) for codes in self.codes.values()]
+        # Several threads make batches.
+        with self.lock:
+            self.sums, self.count = self.sums + entropies, self.count + 1
         return NoticedBatch(self.batches.batch(buffer, places, draw), self.taken)
 
     def mean(self) -> dict[str, float]:
-        return _by_label(self.entropies)
+        means = (self.sums / self.count).tolist()
+        return dict(zip(self.codes, means, strict=True))
 
 
 class Announced:
@@ -289,13 +294,10 @@ def entropies_of_chance(cells: Cells, batch_size: int, seed: int) -> dict[str, f
         generator.integers(num_cells, size=min(batch_size, num_cells))
         for _ in range(BATCHES_OF_CHANCE)
     ]
-    codes = [cells.labels.codes[name] for name in (PLATE, *TASKS)]
-    return _by_label([[entropy_bits(its[batch]) for its in codes] for batch in drawn])
-
-
-def _by_label(entropies: list[list[float]]) -> dict[str, float]:
-    means = np.mean(entropies, axis=0).tolist()
-    return dict(zip((PLATE, *TASKS), means, strict=True))
+    return {
+        name: float(np.mean([entropy_bits(cells.labels.codes[name][batch]) for batch in drawn]))
+        for name in (PLATE, *TASKS)
+    }
 
 
 def entropy_bits(codes_B: np.ndarray) -> float:
