@@ -7,6 +7,7 @@ from pydantic import Field
 
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.datasets import Dataset
+from vcpipe.config.loading import Loading
 from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
@@ -91,6 +92,45 @@ def _inert_keys(where: str, run: Pretrain) -> list[str]:
         found.append(
             f"{where}.tokenizer.masking is of masked gene prediction, and objective is "
             "masked_values; set masked_values.mask_ratio"
+        )
+    return found
+
+
+def _loading_contradictions(
+    where: str, run: Pretrain, corpus: Corpus, atlases: Mapping[str, Atlas]
+) -> list[str]:
+    """Groups that the store does not keep together, and weights by labels that cells lack."""
+    found, loading = [], run.loading
+    if loading.strategy == "within_group" and not corpus.store.group_by:
+        found.append(
+            f"{where}.loading.strategy is within_group, but preprocess.{run.corpus}.store.group_by "
+            "is empty; expected the labels of the groups"
+        )
+    labels = [{"dataset", *_labels(atlases[each])} for each in corpus.atlases if each in atlases]
+    labels += [{"dataset", *SCREEN_LABELS}] if corpus.datasets else []
+    shared = set.intersection(*labels) if labels else set(loading.weight_by)
+    missing = [label for label in loading.weight_by if label not in shared]
+    if missing:
+        found.append(
+            f"{where}.loading.weight_by names {', '.join(missing)}; all cells of preprocess."
+            f"{run.corpus} have {listed(sorted(shared))}. Add it to obs_columns of every atlas"
+        )
+    return found
+
+
+def finetune_loading_contradictions(name: str, loading: Loading) -> list[str]:
+    """A screen is no store: its cells do not lie by group, and have three labels."""
+    where, found = f"finetune.{name}.loading", []
+    if loading.strategy == "within_group":
+        found.append(
+            f"{where}.strategy is within_group, which reads groups of a store; expected another, "
+            "such as random_sampling"
+        )
+    missing = [label for label in loading.weight_by if label not in SCREEN_LABELS]
+    if missing:
+        found.append(
+            f"{where}.weight_by names {', '.join(missing)}; expected labels of a screen's cells: "
+            f"{', '.join(SCREEN_LABELS)}"
         )
     return found
 
@@ -214,6 +254,7 @@ def run_contradictions(
                 f"num_bin_edges is {edges}; expected the same number"
             )
     found += _inert_keys(where, run)
+    found += _loading_contradictions(where, run, corpus, atlases)
     species = sorted(_species(corpus, atlases))
     if run.objective == "masked_values" and len(species) > 1:
         found.append(

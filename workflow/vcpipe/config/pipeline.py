@@ -9,6 +9,7 @@ from vcpipe.config.checks import Checks
 from vcpipe.config.corpora import (
     corpus_contradictions,
     file_contradictions,
+    finetune_loading_contradictions,
     label_contradictions,
     like_contradictions,
     run_contradictions,
@@ -98,6 +99,7 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                     f"finetune.{name}.training.early_stopping.monitor is val_loss but "
                     f"splits.{run.split} keeps no perturbation for val; expected train_loss"
                 )
+        found += finetune_loading_contradictions(name, run.loading)
         found += _leaks(pipeline, name, run)
         found += _strays(pipeline, name, run)
     return found

@@ -43,6 +43,7 @@ class Progress:
     best_epoch: int = -1
     epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum, count
     rows: list[list[float | None]] = field(default_factory=list)  # of metrics.csv
+    waited: float = field(default=0.0, compare=False)  # seconds, for cells
 
     @property
     def step(self) -> int:
@@ -103,7 +104,10 @@ class _Run:
         self.loader = Loader(batches, settings.loading, share, self.config.seed, threads)
         self.progress = Progress()
         # Of a whole epoch: one that goes on with other processes has others.
-        self.num_steps = self.loader.plan(epoch=0).num_steps
+        plan = self.loader.plan(epoch=0)
+        self.num_steps = plan.num_steps
+        if plan.num_left_out:
+            say(f"{plan.num_left_out} cells left out: fewer of their group than processes")
         updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
         self.num_updates = updates_per_epoch * self.config.max_epochs
         check_warmup(settings.scheduler, self.num_updates)
@@ -139,6 +143,7 @@ class _Run:
                 (time.perf_counter(), self.loader.waited, self.loader.cells), began, strict=True
             )
         )
+        self.progress.waited += waited
         self.speed = f"{cells / seconds:,.0f} cells/s, {waited / seconds:.0%} waiting for them"
 
     def segments(self) -> list[Segment]:
