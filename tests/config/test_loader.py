@@ -146,7 +146,7 @@ def test_all_strategies_disabled_is_refused():
 
 def test_simulated_plates_must_exist_and_hold_drugs():
     simulated = ("data.h5ad_dir=null", "data.train_plates=[1]", "data.val_plates=[2]")
-    with pytest.raises(InputError, match="expected 1 to 4, as simulate.num_plates says"):
+    with pytest.raises(InputError, match=r"expected 1 to 4, as simulate\.num_plates says"):
         loader(*simulated, "data.simulate={num_plates: 4}", "data.test_plates=[5]")
     with pytest.raises(InputError, match="num_drugs is 4 and common_drugs 3"):
         loader(*simulated, "data.simulate={num_drugs: 4, num_moas: 3}", "data.test_plates=[3]")

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from vcpipe.config.loader import STRATEGIES, TASKS
 from vcpipe.errors import InputError, listed
@@ -167,6 +168,9 @@ def plot_quality(df: pd.DataFrame, task: str = "drug") -> tuple[Figure, np.ndarr
             ax.set_xlabel(label)
             ax.grid(color=LIGHT_GREY, linewidth=0.5)
         axes[0].set_xscale("log")
+        axes[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes[0].xaxis.set_minor_formatter(NullFormatter())
         axes[0].set_ylabel(f"Macro-F1, {TITLES[task].lower()} ↑")
         axes[0].set_ylim(bottom=0)
         figure.suptitle("What mixing is worth, and what it costs")
