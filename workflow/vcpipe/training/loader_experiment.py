@@ -9,7 +9,6 @@ import os
 import platform
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -20,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from vcpipe.config.loader import TASKS, Backend, Loader
 from vcpipe.data.cell_store.layout import names_path
@@ -178,36 +176,11 @@ def open_train(
     return reader
 
 
-class Waiting:
-    """Seconds between the end of an update and the arrival of the next batch."""
-
-    def __init__(self):
-        self.seconds = self.since = 0.0
-
-    def begin(self, *_) -> None:
-        self.since = time.perf_counter()
-
-    def end(self) -> None:
-        self.seconds += time.perf_counter() - self.since
-
-
-class NoticedBatch(dict):
-    """Arrays by name, which say when the training loop takes them."""
-
-    def __init__(self, arrays: dict[str, np.ndarray], taken: Callable[[], None]):
-        super().__init__(arrays)
-        self.taken = taken
-
-    def items(self):
-        self.taken()
-        return super().items()
-
-
 class Watched:
     """Batches, and how mixed they are: entropies of plates and labels, in bits."""
 
-    def __init__(self, batches: DenseBatches, cells: Cells, taken: Callable[[], None]):
-        self.batches, self.reader, self.taken = batches, batches.reader, taken
+    def __init__(self, batches: DenseBatches, cells: Cells):
+        self.batches, self.reader = batches, batches.reader
         self.codes = {name: cells.labels.codes[name] for name in (PLATE, *TASKS)}
         self.sums, self.count, self.lock = np.zeros(len(self.codes)), 0, threading.Lock()
 
@@ -217,7 +190,7 @@ class Watched:
         # Several threads make batches.
         with self.lock:
             self.sums, self.count = self.sums + entropies, self.count + 1
-        return NoticedBatch(self.batches.batch(buffer, places, draw), self.taken)
+        return self.batches.batch(buffer, places, draw)
 
     def mean(self) -> dict[str, float]:
         means = (self.sums / self.count).tolist()
@@ -338,8 +311,7 @@ def run_seed(
     def dense(cells: Cells, reader: Reader | None = None) -> DenseBatches:
         return DenseBatches(reader or cells.reader, cells.classes_CT, experiment.num_genes, scale)
 
-    waiting = Waiting()
-    watched = Watched(dense(experiment.train, experiment.reopen()), experiment.train, waiting.end)
+    watched = Watched(dense(experiment.train, experiment.reopen()), experiment.train)
     optimizer, scheduler, training = config.fitting(seed)
     loading = config.loading(strategy)
     settings = Settings(optimizer, scheduler, training, loading)
@@ -349,16 +321,13 @@ def run_seed(
     def validated() -> None:
         if next(epochs, None) is not None:
             meter.start()
-            waiting.begin()
 
     if experiment.val:
         num_val_cells = len(experiment.val.reader)
         val = dense(experiment.val, Announced(experiment.val.reader, meter.pause))
     loss = RecordedLoss(config.output.log_interval, num_val_cells, validated)
-    updated = register_optimizer_step_post_hook(waiting.begin)
     with tempfile.TemporaryDirectory() as state:
         meter.start()
-        waiting.begin()
         weights, progress = train(
             model,
             loss,
@@ -371,7 +340,6 @@ def run_seed(
             threads,
         )
         meter.pause()
-    updated.remove()
     loss.flush("train")
     used = meter.consumption()
     model.load_state_dict(weights)
@@ -395,7 +363,7 @@ def run_seed(
         "best_loss": progress.best,
         "cells": loss.cells,
         "cells_per_second": loss.cells / used.seconds,
-        "wait_share": waiting.seconds / used.seconds,
+        "wait_share": progress.waited / used.seconds,
         **asdict(used),
         "entropy": watched.mean(),
         "entropy_of_chance": entropies_of_chance(
