@@ -48,11 +48,19 @@ NOTHING = Cells(
 def copy_entries(first, lengths, ids, counts, chosen, ids_out, counts_out) -> int:
     place = 0
     for cell in chosen:
-        for entry in range(first[cell], first[cell] + lengths[cell]):
-            ids_out[place] = ids[entry]
-            counts_out[place] = counts[entry]
-            place += 1
+        begin, size = first[cell], np.int64(lengths[cell])
+        # Slices, whose places can't be negative: so several entries are copied at a time.
+        copy_numbers(ids[begin : begin + size], ids_out[place : place + size])
+        copy_numbers(counts[begin : begin + size], counts_out[place : place + size])
+        place += size
     return place
+
+
+@compiled
+def copy_numbers(numbers, out) -> None:
+    """Also into a larger kind of numbers."""
+    for entry in range(len(numbers)):
+        out[entry] = numbers[entry]
 
 
 def copied(parts: list[Cells], chosen: list[np.ndarray]) -> Cells:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vcpipe.data.cell_store.cells import Cells, copied
+from vcpipe.data.cell_store.cells import Cells, copied, copy_entries
 from vcpipe.data.cell_store.layout import MANIFEST
 from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.loading.reader import LabelCodes
 from vcpipe.data.rows import Rows
-from vcpipe.data.sparse_rows import compiled
 from vcpipe.data.tokens.packing import starts_of
 from vcpipe.errors import InputError, listed
 from vcpipe.files import read_json
@@ -178,7 +177,7 @@ class StoreBuffer:
         chosen = self.cell[places]
         starts = starts_of(self.lengths[chosen])
         ids, counts = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.uint32)
-        _gather(self.first, self.lengths, self.ids, self.counts, chosen, ids, counts)
+        copy_entries(self.first, self.lengths, self.ids, self.counts, chosen, ids, counts)
         return Rows(starts, ids, counts, self.totals[chosen], self.keys[chosen])
 
     def _allocate(self, num_cells: int, num_entries: int) -> None:
@@ -219,20 +218,3 @@ class StoreBuffer:
             self.ids, self.counts = whole.ids, whole.counts
             self.totals, self.keys = whole.totals, whole.keys
             self._parts = []
-
-
-@compiled
-def _gather(first, lengths, ids, counts, chosen, ids_out, counts_out) -> None:
-    place = 0
-    for cell in chosen:
-        begin, size = first[cell], lengths[cell]
-        # Slices, whose places can't be negative: so several entries are copied at a time.
-        widen(ids[begin : begin + size], ids_out[place : place + size])
-        widen(counts[begin : begin + size], counts_out[place : place + size])
-        place += size
-
-
-@compiled
-def widen(numbers, out) -> None:
-    for entry in range(len(numbers)):
-        out[entry] = numbers[entry]
