@@ -4,7 +4,12 @@ import pytest
 from tests.data.loading.cells_in_a_row import CellsInARow, epoch_of
 from vcpipe.config.loading import Loading
 from vcpipe.data.loading.reader import LabelCodes
-from vcpipe.data.loading.weighted import WeightedDraws, balanced, checked_weights
+from vcpipe.data.loading.weighted import (
+    CellWeights,
+    WeightedDraws,
+    balanced,
+    checked_weights,
+)
 from vcpipe.errors import InputError
 
 CODES = np.repeat([0, 1, 2], [600, 300, 100])
@@ -27,7 +32,7 @@ def test_without_a_baseline_all_combinations_weigh_alike():
 
 
 def test_draws_ascend_and_any_of_them_is_asked_for_by_itself():
-    drawn = WeightedDraws(labels().codes, np.array([1.0, 2, 0]), 1000, 5000, 0, 1)
+    drawn = WeightedDraws(CellWeights(labels().codes, np.array([1.0, 2, 0]), 1000), 5000, 0, 1)
     every = drawn.positions(np.arange(5000))
     assert (np.diff(every) >= 0).all()
     some = np.array([4000, 3, 4999, 3, 1234])
@@ -37,7 +42,9 @@ def test_draws_ascend_and_any_of_them_is_asked_for_by_itself():
 
 def test_another_epoch_draws_others():
     one, other, same = (
-        WeightedDraws(labels().codes, np.ones(3), 1000, 1000, 0, epoch).positions(np.arange(1000))
+        WeightedDraws(CellWeights(labels().codes, np.ones(3), 1000), 1000, 0, epoch).positions(
+            np.arange(1000)
+        )
         for epoch in (0, 1, 0)
     )
     assert np.array_equal(one, same)
@@ -57,12 +64,12 @@ def test_weights_that_are_none_are_refused(wrong):
 
 def test_weights_that_sum_to_zero_are_refused():
     with pytest.raises(InputError, match=r"The 3 weights of combinations .* sum to 0.0; expected"):
-        WeightedDraws(labels().codes, np.zeros(3), 1000, 10, 0, 0)
+        CellWeights(labels().codes, np.zeros(3), 1000)
 
 
 def test_weights_of_labels_that_no_cell_has_are_refused():
     with pytest.raises(InputError, match=r"weights of cells sum to 0\.0"):
-        WeightedDraws(labels(words=4).codes, np.array([0.0, 0, 0, 1]), 1000, 10, 0, 0)
+        CellWeights(labels(words=4).codes, np.array([0.0, 0, 0, 1]), 1000)
 
 
 def test_a_label_that_no_cell_has_is_refused():
@@ -80,3 +87,13 @@ def test_an_unknown_label_is_refused_with_those_there_are():
     config = Loading(strategy="class_balanced", weight_by=["drug"])
     with pytest.raises(InputError, match="weight_by names drug; the labels of these cells are l"):
         epoch_of(CellsInARow(10, l=np.array(list("aaaaabbbbb"))), config)
+
+
+def test_labels_are_read_once_for_all_epochs():
+    reader, asked = CellsInARow(1000, l=CODES.astype(str)), []
+    codes = reader.label_codes
+    reader.label_codes = lambda columns: asked.append(columns) or codes(columns)
+    config = Loading(strategy="block_weighted", weight_by=["l"])
+    epochs = [epoch_of(reader, config, epoch=epoch).tolist() for epoch in range(3)]
+    assert len(asked) == 1
+    assert epochs[0] != epochs[1]

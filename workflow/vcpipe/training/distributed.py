@@ -71,6 +71,16 @@ def total(values: list[float], process: Process) -> list[float]:
     return summed.tolist()
 
 
+def seed_draws(seed: int, process: Process) -> None:
+    """Seed what dropout draws from; torch.manual_seed also asks for devices that are not used.
+
+    It does so at every call, which takes more time than a step of a small model.
+    """
+    torch.default_generator.manual_seed(seed)
+    if process.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def empty_for(process: Process) -> Callable[..., np.ndarray]:
     """np.empty, in memory that a GPU copies from by itself while the processor goes on."""
     if process.device.type != "cuda":

@@ -24,7 +24,7 @@ from vcpipe.data.loading.reader import Batches
 from vcpipe.data.order import BatchDraw, generator_of
 from vcpipe.errors import InputError, Interrupted
 from vcpipe.files import writing
-from vcpipe.training.distributed import Process, shared, to_device, total
+from vcpipe.training.distributed import Process, seed_draws, shared, to_device, total
 from vcpipe.training.optimisers import build_optimizer, check_warmup, rate_factor
 
 COLUMNS = ("step", "epoch", "lr", "grad_norm", "train_loss", "val_loss")
@@ -196,7 +196,7 @@ class _Run:
     def forward(self, batch: dict[str, np.ndarray], step: int) -> tuple[Tensor, int]:
         key = (self.config.seed, self.progress.epoch, step, self.process.rank)
         # Dropout draws from the global generator: named here, it needs no state in a checkpoint.
-        torch.manual_seed(int(generator_of(*key, 2).integers(2**62)))
+        seed_draws(int(generator_of(*key, 2).integers(2**62)), self.process)
         return self.objective(self.parallel, to_device(batch, self.process), key)
 
     def objective(

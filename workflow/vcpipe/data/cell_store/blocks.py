@@ -7,6 +7,7 @@ into 16 bits stands in a list behind.
 # B cells of a block, N detected features of all of them
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +68,17 @@ class OpenBlock:
             raise ValueError("its lists of large numbers are not as long as they are used")
 
 
+@cache
+def _pool() -> pa.MemoryPool:
+    """Memory that comes and goes by the megabyte, a block at a time.
+
+    Arrow's default, mimalloc, gives it back to the system, which clears it for the next block: a
+    quarter of the time of reading.
+    """
+    has_jemalloc = "jemalloc" in pa.supported_memory_backends()
+    return pa.jemalloc_memory_pool() if has_jemalloc else pa.system_memory_pool()
+
+
 def open_block(block: bytes, compression: str) -> OpenBlock:
     """Decompress a block; ValueError where it is none."""
     B, N, gaps, counts = (
@@ -74,7 +86,8 @@ def open_block(block: bytes, compression: str) -> OpenBlock:
     )
     size = FIXED * B + 4 * (N + gaps + counts)
     packed = memoryview(block)[NUM_HEADER_BYTES:]
-    raw = np.frombuffer(pa.Codec(CODECS[compression]).decompress(packed, size), dtype=np.uint8)
+    codec = pa.Codec(CODECS[compression])
+    raw = np.frombuffer(codec.decompress(packed, size, memory_pool=_pool()), dtype=np.uint8)
     starts = np.zeros(B + 1, dtype=np.int64)
     np.cumsum(raw[16 * B : 20 * B].view(np.uint32), out=starts[1:])
     large = raw[FIXED * B + 4 * N :].view(np.uint32)

@@ -2,6 +2,7 @@
 
 # B cells of a batch, N detected features of all of them
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from vcpipe.files import read_json
 # Combinations of labels that are looked up in a table, which is faster than a search.
 LARGEST_TABLE = 2**22
 LABELS_AT_ONCE = 2**16
+# Buffers that come and go at the same time: one is learned from, one is filled, one is let go.
+MOST_SPARE = 2
 
 
 class StoreReader:
@@ -41,6 +44,7 @@ class StoreReader:
         # 16 bits hold nearly everything, at half of the memory.
         self.id_kind = np.uint16 if most_ids <= 2**16 else np.int32
         self.count_kind = np.uint16 if largest < 2**16 else np.uint32
+        self._spare: list[tuple[np.ndarray, np.ndarray]] = []
         self._manifest = store.path / MANIFEST
         self._stamp = _stamp(self._manifest)
 
@@ -103,6 +107,23 @@ class StoreReader:
             combinations.append(tuple(word[digit] for word, digit in its))
         place = _places(present, int(np.prod(sizes, dtype=np.int64)))
         return LabelCodes(combinations, lambda start, stop: place(numbers(start, stop)))
+
+    def lend(self, num_entries: int) -> tuple[np.ndarray, np.ndarray]:
+        """Memory for ids and counts, of a former buffer where there is one.
+
+        What the system gives anew it clears first, which takes nearly as long as decoding.
+        """
+        while self._spare:
+            with contextlib.suppress(IndexError):
+                arrays = self._spare.pop()
+                if len(arrays[0]) >= num_entries:
+                    return arrays
+        size = num_entries + num_entries // 8  # other buffers are a little larger
+        return np.empty(size, self.id_kind), np.empty(size, self.count_kind)
+
+    def take_back(self, arrays: tuple[np.ndarray, np.ndarray]) -> None:
+        if len(self._spare) < MOST_SPARE:
+            self._spare.append(arrays)
 
     def _refuse_changed(self) -> None:
         """A store that is written anew has other cells at the same positions."""
@@ -183,8 +204,13 @@ class StoreBuffer:
     def _allocate(self, num_cells: int, num_entries: int) -> None:
         self.first, self.lengths = np.empty(num_cells, np.int64), np.empty(num_cells, np.int64)
         self.totals, self.keys = np.empty(num_cells, np.uint64), np.empty(num_cells, np.uint64)
-        self.ids = np.empty(num_entries, self.reader.id_kind)
-        self.counts = np.empty(num_entries, self.reader.count_kind)
+        self._lent = self.reader.lend(num_entries)
+        self.ids, self.counts = (its[:num_entries] for its in self._lent)
+
+    def __del__(self):
+        # All that leaves a buffer is copied, so nothing else can look at these arrays.
+        if getattr(self, "_lent", None) is not None:
+            self.reader.take_back(self._lent)
 
     def _fill_block(self, number: int) -> None:
         cells = slice(*self.cell_starts[number : number + 2])

@@ -7,7 +7,7 @@ from vcpipe.data.loading.groups import Groups, within_group
 from vcpipe.data.loading.orders import Order, as_they_are
 from vcpipe.data.loading.permutation import Permutation
 from vcpipe.data.loading.reader import Reader
-from vcpipe.data.loading.weighted import WeightedDraws, balanced
+from vcpipe.data.loading.weighted import CellWeights, WeightedDraws, balanced
 from vcpipe.data.order import generator_of
 
 
@@ -81,8 +81,13 @@ def _in_random_order(num_draws, unit, positions, seed, epoch) -> Order:
 
 
 def _weighted(reader, config, unit, min_count_baseline, seed, epoch) -> Order:
-    labels = reader.label_codes(config.weight_by)
-    weights = balanced(labels, len(reader), config.weight_by, min_count_baseline)
+    # Labels of all cells are read once for all epochs.
+    known = vars(reader).setdefault("known_weights", {})
+    key = (*config.weight_by, min_count_baseline)
+    if key not in known:
+        labels = reader.label_codes(config.weight_by)
+        weights = balanced(labels, len(reader), config.weight_by, min_count_baseline)
+        known[key] = CellWeights(labels.codes, weights, len(reader))
     num_draws = config.num_samples or len(reader)
-    drawn = WeightedDraws(labels.codes, weights, len(reader), num_draws, seed, epoch)
+    drawn = WeightedDraws(known[key], num_draws, seed, epoch)
     return _in_random_order(num_draws, unit, drawn.positions, seed, epoch)

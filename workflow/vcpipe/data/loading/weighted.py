@@ -69,26 +69,38 @@ def checked_weights(weights: np.ndarray, what: str) -> np.ndarray:
     return weights
 
 
+class CellWeights:
+    """The weight of each cell by its combination of labels, and of each stretch of cells."""
+
+    def __init__(
+        self, codes: Callable[[int, int], np.ndarray], weights: np.ndarray, num_cells: int
+    ):
+        self.weights_C = checked_weights(weights, "combinations of labels")
+        self.codes, self.num_cells = codes, num_cells
+        parts = [self._sums(start) for start in range(0, num_cells, CHUNK)]
+        self.sums_S = checked_weights(np.concatenate([*parts, np.zeros(0)]), "cells")
+
+    def ends(self, stretch: int) -> np.ndarray:
+        """Sums of the weights of a stretch's cells, up to each of them."""
+        start = stretch * STRETCH
+        codes = self.codes(start, min(start + STRETCH, self.num_cells))
+        return np.cumsum(self.weights_C[codes])
+
+    def _sums(self, start: int) -> np.ndarray:
+        """Weights of the stretches of some cells."""
+        stop = min(start + CHUNK, self.num_cells)
+        weights = self.weights_C[self.codes(start, stop)]
+        return np.add.reduceat(weights, np.arange(0, stop - start, STRETCH))
+
+
 class WeightedDraws:
     """num_draws draws with replacement, sorted by position; a draw is a number below num_draws."""
 
-    def __init__(
-        self,
-        codes: Callable[[int, int], np.ndarray],
-        weights: np.ndarray,
-        num_cells: int,
-        num_draws: int,
-        seed: int,
-        epoch: int,
-    ):
-        self.weights_C = checked_weights(weights, "combinations of labels")
-        self.codes, self.num_cells, self.key = codes, num_cells, (seed, epoch)
-        sums_S = np.concatenate(
-            [self._sums(start) for start in range(0, num_cells, CHUNK)] or [np.zeros(0)]
-        )
-        total = checked_weights(sums_S, "cells").sum()
-        drawn_S = generator_of(seed, epoch, 8).multinomial(num_draws, sums_S / total)
-        self.starts = np.zeros(len(sums_S) + 1, dtype=np.int64)
+    def __init__(self, weights: CellWeights, num_draws: int, seed: int, epoch: int):
+        self.weights, self.key = weights, (seed, epoch)
+        shares_S = weights.sums_S / weights.sums_S.sum()
+        drawn_S = generator_of(seed, epoch, 8).multinomial(num_draws, shares_S)
+        self.starts = np.zeros(len(drawn_S) + 1, dtype=np.int64)
         np.cumsum(drawn_S, out=self.starts[1:])
 
     def positions(self, draws: np.ndarray) -> np.ndarray:
@@ -100,19 +112,11 @@ class WeightedDraws:
         joined = np.concatenate(drawn) if drawn else np.zeros(0, dtype=np.int64)
         return joined[begins[back] + draws - self.starts[stretches_D]]
 
-    def _sums(self, start: int) -> np.ndarray:
-        """Weights of the stretches of some cells."""
-        stop = min(start + CHUNK, self.num_cells)
-        weights = self.weights_C[self.codes(start, stop)]
-        return np.add.reduceat(weights, np.arange(0, stop - start, STRETCH))
-
     def _in_stretch(self, stretch: int) -> np.ndarray:
         """The positions of all draws of a stretch, ascending."""
-        start = stretch * STRETCH
-        codes = self.codes(start, min(start + STRETCH, self.num_cells))
-        ends = np.cumsum(self.weights_C[codes])
         num_draws = int(self.starts[stretch + 1] - self.starts[stretch])
-        return start + _drawn(ends, num_draws, *self.key, stretch)
+        drawn = _drawn(self.weights.ends(stretch), num_draws, *self.key, stretch)
+        return stretch * STRETCH + drawn
 
 
 @compiled
