@@ -3,8 +3,8 @@ import pytest
 
 from tests.prepared import prepare
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.order import BatchDraw
 from vcpipe.data.loading.store_reader import StoreReader
+from vcpipe.data.order import BatchDraw
 from vcpipe.data.token_batches import TokenBatches
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.data.tokens.packing import specials
@@ -110,3 +110,17 @@ def test_undetected_genes_fill_the_asked_share_and_only_measured_ones(make, scre
     shown = set(names[np.unique(batch["genes"][batch["real"]])]) - {"<cls>"}
     assert shown == set(screen.genes)
     assert (whole(batch)[batch["real"]] == 0).sum() > 20
+
+
+def test_a_cell_that_is_drawn_again_is_another_example(make):
+    batches = make()
+    twice = np.array([4, 4])
+    once = made(batches, twice, BatchDraw(0, 0))
+    assert np.array_equal(once["chosen"][0], once["chosen"][1])
+    batches.draws_repeat = True
+    drawn = made(batches, twice, BatchDraw(0, 0))
+    assert not np.array_equal(drawn["chosen"][0], drawn["chosen"][1])
+    other = made(batches, twice, BatchDraw(0, 0, step=1))
+    assert not np.array_equal(drawn["chosen"], other["chosen"])
+    again = made(batches, twice, BatchDraw(0, 0))
+    assert np.array_equal(drawn["chosen"], again["chosen"])

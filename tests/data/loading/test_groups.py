@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from vcpipe.errors import InputError
 SIZES = [500, 64, 7, 130]
 BOUNDS = np.cumsum([0, *SIZES])
 GROUP = np.repeat(np.arange(4), SIZES)
-CONFIG = Loading(strategy="within_group", fetch_factor=8)
+CONFIG = Loading(strategy="within_group", fetch_factor=128)
 
 
 def cells(block_size: int = 16) -> CellsInARow:
@@ -57,5 +60,25 @@ def test_a_group_with_less_than_a_cell_for_each_process_is_left_out_and_counted(
 
 
 def test_cells_that_do_not_lie_by_group_are_refused():
-    with pytest.raises(InputError, match=r"within_group, .* preprocess.<corpus>.store.group_by"):
+    with pytest.raises(InputError, match=r"within_group, which reads the grouped copy .* Name"):
         plan_epoch(CellsInARow(20), CONFIG, Share(), 0, 0)
+
+
+def test_groups_that_are_all_too_small_are_refused_with_the_remedy():
+    reader = CellsInARow(40, 16, groups=(np.arange(0, 40, 2), np.arange(2, 42, 2)))
+    with pytest.raises(InputError, match=r"No group of the 20 has a cell for each of 3 processes"):
+        plan_epoch(reader, CONFIG, Share(0, 3, 8, 8), 0, 0)
+
+
+def test_a_batch_that_is_larger_than_all_groups_together_is_refused():
+    with pytest.raises(InputError, match="batch_size is 1000 and there are 701 cells"):
+        plan_epoch(cells(), CONFIG, Share(0, 1, 1000, 8), 0, 0)
+
+
+def test_a_plan_leaves_nothing_behind():
+    plan = plan_epoch(cells(), CONFIG, Share(0, 1, 8, 8), 0, 0)
+    plan.positions(0)
+    gone = weakref.ref(plan)
+    del plan
+    gc.collect()
+    assert gone() is None

@@ -21,7 +21,8 @@ def epochs(draw):
     bounds = np.array([0, *sorted(cuts), num_cells])
     reader = CellsInARow(num_cells, unit, groups=(bounds[:-1], bounds[1:]))
     config = Loading(strategy=draw(st.sampled_from(ONCE)), fetch_factor=draw(st.integers(1, 6)))
-    most = 4 if config.strategy == "within_group" else max(1, min(4, -(-num_cells // unit)))
+    largest = np.diff(bounds).max() if config.strategy == "within_group" else -(-num_cells // unit)
+    most = max(1, min(4, int(largest)))
     worlds = draw(st.lists(st.integers(1, most), min_size=1, max_size=3))
     return reader, config, worlds, draw(st.integers(1, 9)), draw(st.integers(0, 3)), draw
 
@@ -112,3 +113,10 @@ def test_a_batch_that_is_larger_than_the_split_is_refused():
 def test_more_processes_than_blocks_are_refused():
     with pytest.raises(InputError, match="3 processes cannot share 2 blocks of 256 cells"):
         plan_epoch(CellsInARow(400, 256), Loading(), Share(0, 3, 4, 4), 0, 0)
+
+
+def test_fewer_processes_read_what_many_have_begun_in_buffers_as_large_as_any():
+    reader, config = CellsInARow(40_000, 16), Loading(fetch_factor=8)
+    done = [Segment(8, 4, 8, 5)]
+    plan = plan_epoch(reader, config, Share(0, 1, 4, 8), 0, 0, done)
+    assert np.diff(plan.buffer_starts).max() <= 4 * 8 + 16

@@ -147,9 +147,32 @@ def test_a_damaged_byte_is_named_with_its_block(tmp_path, counts):
 
 def test_cells_of_test_are_never_read(tmp_path, counts):
     source = source_of("one", {"rna": counts})
-    sets = np.where(np.arange(200) < 150, 0, 2)
+    sets = np.where(np.arange(200) % 4 < 3, 0, 2)
     vocabularies = vocabularies_of(rna=90)
     store = stored(
         tmp_path / "store", [to_store(source, vocabularies, sets)], vocabularies, block_size=16
     )
-    assert len(StoreReader(store)) == 150
+    reader = StoreReader(store)
+    its = reader.store_positions(np.arange(len(reader)))
+    assert store.labels(its, ["set"])["set"].to_pylist() == ["train"] * 150
+    assert all(store.block_positions(int(block)).stop <= 150 for block in reader.read(its).blocks)
+
+
+def test_labels_with_more_combinations_than_can_be_numbered_are_refused(
+    tmp_path, counts, monkeypatch
+):
+    reader = StoreReader(make(tmp_path / "store", counts))
+    monkeypatch.setattr(store_reader, "MOST_COMBINATIONS", 5)
+    with pytest.raises(InputError, match="line, drug have 6 possible combinations; expected at"):
+        reader.label_codes(["line", "drug"])
+
+
+def test_memory_of_a_buffer_is_used_again(tmp_path, counts):
+    reader = StoreReader(make(tmp_path / "store", counts))
+    buffer = reader.read(np.arange(200))
+    first = buffer.ids.ctypes.data
+    rows = buffer.rows(np.arange(200))
+    del buffer
+    again = reader.read(np.arange(199, -1, -1))
+    assert again.ids.ctypes.data == first
+    assert same(rows, reader.store.rows(np.arange(200)))

@@ -67,7 +67,10 @@ def add_training_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--metrics", type=Path, required=True, help="CSV to write: losses and rates")
     made.add_argument("--state", type=Path, required=True, help="folder to resume from")
     made.add_argument(
-        "--threads", type=int, default=1, help="that read cells and make batches (default: 1)"
+        "--threads",
+        type=int,
+        default=1,
+        help="that read cells and make batches, of all processes of a node (default: 1)",
     )
     made.add_argument(
         "--devices", type=int, default=0, help="GPUs on this node, 0 for the CPU (default: 0)"

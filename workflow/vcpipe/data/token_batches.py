@@ -2,8 +2,11 @@
 
 # B cells, T tokens
 
+from dataclasses import replace
+
 import numpy as np
 
+from vcpipe.config.loading import WEIGHTED
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.data.loading.reader import Buffer
 from vcpipe.data.loading.store_reader import StoreReader
@@ -28,6 +31,7 @@ class TokenBatches:
     ):
         self.reader, self.special, self.fitted = reader, special, fitted
         self.tokenizer, self.ratios = config.tokenizer, config.masked_values.mask_ratio
+        self.draws_repeat = config.loading.strategy in WEIGHTED
         self.empty = empty
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
@@ -36,8 +40,13 @@ class TokenBatches:
         measured = None
         if self.tokenizer.include_zero_genes:
             measured = self._measured(self.reader.store_positions(buffer.positions[places]))
+        rows = buffer.rows(places)
+        if self.draws_repeat:
+            # A cell that is drawn again gets other genes, ties and masks.
+            drawn = draw.generator().integers(2**63, size=len(rows), dtype=np.uint64)
+            rows = replace(rows, keys=rows.keys ^ drawn)
         tokens = tokenize(
-            *(buffer.rows(places), self.special, self.tokenizer, self.fitted),
+            *(rows, self.special, self.tokenizer, self.fitted),
             **named,
             measured=measured,
         )

@@ -19,6 +19,7 @@ class Process:
     rank: int
     world: int
     device: torch.device
+    local_world: int = 1  # processes on this node, which share its processors
 
     @property
     def first(self) -> bool:
@@ -48,7 +49,7 @@ def joined(devices: int) -> Iterator[Process]:
     if world > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if devices else "gloo")
     try:
-        yield Process(rank, world, device)
+        yield Process(rank, world, device, local_world)
     finally:
         if world > 1:
             dist.destroy_process_group()

@@ -27,6 +27,8 @@ from vcpipe.files import writing
 from vcpipe.training.distributed import Process, seed_draws, shared, to_device, total
 from vcpipe.training.optimisers import build_optimizer, check_warmup, rate_factor
 
+# Read together for val_loss: some blocks of a store.
+CELLS_TO_VALIDATE = 4096
 COLUMNS = ("step", "epoch", "lr", "grad_norm", "train_loss", "val_loss")
 
 Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], tuple[Tensor, int]]
@@ -71,7 +73,7 @@ def train(
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train to the end, or raise Interrupted; return the best epoch's weights.
 
-    `threads` read cells and make batches beside the model; they change nothing else.
+    `threads` of a node read cells and make batches beside the model; they change nothing else.
 
     `folder` keeps the state to resume from. It must be named after everything that shapes the run
     (settings, data, code): whatever state lies there is continued.
@@ -101,6 +103,7 @@ class _Run:
         share = Share(
             process.rank, process.world, self.config.batch_size, settings.loading.fetch_factor
         )
+        threads = max(1, threads // process.local_world)
         self.loader = Loader(batches, settings.loading, share, self.config.seed, threads)
         self.progress = Progress()
         # Of a whole epoch: one that goes on with other processes has others.
@@ -123,8 +126,8 @@ class _Run:
     def train_epoch(self, stop: list[int]) -> None:
         self.parallel.train()
         *before, mine = self.segments()
-        num_steps = self.loader.plan(self.progress.epoch, before).num_steps
         began = time.perf_counter(), self.loader.waited, self.loader.cells
+        num_steps = self.loader.plan(self.progress.epoch, before).num_steps
         size = self.config.gradient_accumulation
         with closing(self.loader.steps(self.progress.epoch, before, mine.steps)) as batches:
             for first in range(mine.steps, num_steps, size):
@@ -226,21 +229,26 @@ class _Run:
         if self.val_batches is None:
             return None
         self.model.eval()
-        size, world = self.config.batch_size, self.process.world
-        sums = [0.0, 0.0]
-        reader = self.val_batches.reader
-        num_cells = len(reader)
-        for step, start in enumerate(range(0, num_cells, size * world)):
-            cells = np.arange(start, min(start + size * world, num_cells))
-            mine = np.array_split(cells, world)[self.process.rank]
-            key = (self.config.seed, 0, step, self.process.rank, 4)
-            if len(mine):
-                its = self.val_batches.batch(
-                    reader.read(mine), np.arange(len(mine)), BatchDraw(*key)
-                )
-                batch = to_device(its, self.process)
-                loss_sum, count = self.objective(self.model, batch, key)
-                sums = [sums[0] + float(loss_sum), sums[1] + count]
+        sums, reader = [0.0, 0.0], self.val_batches.reader
+        cells = np.arange(len(reader))
+        together = self.config.batch_size * self.process.world
+        mine = [
+            np.array_split(cells[start : start + together], self.process.world)[self.process.rank]
+            for start in range(0, len(cells), together)
+        ]
+        several = max(1, CELLS_TO_VALIDATE // self.config.batch_size)
+        for first in range(0, len(mine), several):
+            buffer = reader.read(np.concatenate(mine[first : first + several]))
+            place = 0
+            for step, its in enumerate(mine[first : first + several], first):
+                key = (self.config.seed, 0, step, self.process.rank, 4)
+                places = np.arange(place, place + len(its))
+                place += len(its)
+                if len(its):
+                    made = self.val_batches.batch(buffer, places, BatchDraw(*key))
+                    batch = to_device(made, self.process)
+                    loss_sum, count = self.objective(self.model, batch, key)
+                    sums = [sums[0] + float(loss_sum), sums[1] + count]
         loss_sum, count = total(sums, self.process)
         return loss_sum / count
 

@@ -20,6 +20,9 @@ from vcpipe.data.loading.reader import Reader
 from vcpipe.data.order import generator_of
 from vcpipe.errors import InputError
 
+# A chunk has a cell for each process, or it is left out.
+LEAST_IN_CHUNK = 256
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -33,7 +36,8 @@ class Groups:
 
     def units_in_chunk(self, cells_in_buffer: int) -> int:
         """As many units of a group as there are groups in a buffer: both are mixed alike."""
-        return max(1, round((cells_in_buffer / self.unit) ** 0.5))
+        least = -(-LEAST_IN_CHUNK // self.unit)
+        return max(least, round((cells_in_buffer / self.unit) ** 0.5))
 
 
 def within_group(reader: Reader, config: Loading, seed: int, epoch: int) -> Groups:
@@ -41,8 +45,9 @@ def within_group(reader: Reader, config: Loading, seed: int, epoch: int) -> Grou
     groups = getattr(reader, "groups", None)
     if groups is None or not len(groups[0]):
         raise InputError(
-            "loading.strategy is within_group, and the cells do not lie by group; name the labels "
-            "in preprocess.<corpus>.store.group_by, or choose another strategy."
+            "loading.strategy is within_group, which reads the grouped copy of a store; these "
+            "cells do not lie by group. Name the labels in preprocess.<corpus>.store.group_by, or "
+            "choose another strategy."
         )
     starts, stops = groups
     return Groups(starts, stops, config.block_size or reader.block_size, seed, epoch)
@@ -84,6 +89,7 @@ class GroupPlan:
         its = larger * share.of(base + 1) + (self.num_batches - larger) * share.of(base)
         ends = np.append(0, np.cumsum(its))
         self.buffer_starts = ends[self.windows].astype(np.int64)
+        self._batches = cache(self._batches_of_window)
         self.window_steps = np.append(0, np.cumsum(self.num_batches))[self.windows]
 
     def step_start(self, step: int) -> int:
@@ -117,8 +123,7 @@ class GroupPlan:
         rest = replace(self.chunks, num_seen=seen)
         return joined(rest.taken(rest.num_seen < rest.num_cells), self.left_out)
 
-    @cache  # noqa: B019 a plan lives as long as its epoch
-    def _batches(self, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _batches_of_window(self, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Chunk of each batch of a window, and where in the rest of the chunk it lies."""
         begin, end = self.windows[window], self.windows[window + 1]
         chunk = np.repeat(np.arange(begin, end), self.num_batches[begin:end])
@@ -145,12 +150,12 @@ class GroupPlan:
         start, stop = int(groups.starts[group]), int(groups.stops[group])
         num_whole = (stop - start) // groups.unit
         places = np.arange(first, last)
-        key = (groups.seed, groups.epoch, group)
-        units = Permutation(num_whole, *key)[places[places < num_whole]]
+        key = (groups.seed, groups.epoch)
+        units = Permutation(num_whole, *key, 12, group)[places[places < num_whole]]
         units = np.append(units, places[places >= num_whole])
         cells = (start + units[:, None] * groups.unit + np.arange(groups.unit)).ravel()
         cells = cells[cells < stop]
-        generator_of(*key, 10, first).shuffle(cells)
+        generator_of(*key, 10, group, first).shuffle(cells)
         return cells[int(its.num_seen[0]) :]
 
 
@@ -171,7 +176,7 @@ def all_chunks(groups: Groups, cells_in_buffer: int) -> Chunks:
         seen = np.zeros(num_chunks, dtype=np.int64)
         found.append(Chunks(which, bounds[:-1], bounds[1:], np.diff(ends), seen))
     chunks = joined(*found)
-    return chunks.taken(Permutation(len(chunks.group), groups.seed, groups.epoch, 11)[:])
+    return chunks.taken(Permutation(len(chunks.group), groups.seed, groups.epoch, 11, 0)[:])
 
 
 def group_plan(groups: Groups, share: Share, done: Sequence[Segment] = ()) -> GroupPlan:

@@ -44,8 +44,9 @@ class Loader:
         """This process's part of an epoch, after what others have done of it."""
         key = epoch, tuple(done)
         if self._plan is None or self._plan[0] != key:
-            reader = self.batches.reader
+            began, reader = time.perf_counter(), self.batches.reader
             self._plan = key, plan_epoch(reader, self.config, self.share, self.seed, *key)
+            self.waited += time.perf_counter() - began
         return self._plan[1]
 
     def steps(
@@ -93,17 +94,30 @@ class Loader:
 
 
 class _Filling:
-    """A buffer and what is still to be done for it."""
+    """A buffer, what is still to be done for it, and what is being done."""
 
-    def __init__(self, reader: Reader, positions: np.ndarray):
-        self.buffer, self.tasks = _begin(reader, positions)
-        self.num_tasks = len(self.tasks)
+    def __init__(self, plan: Plan, number: int, reader: Reader, pool: ThreadPoolExecutor):
+        self.begun = pool.submit(lambda: _begin(reader, plan.positions(number)))
+        self.num_submitted = 0
         self.futures: list[Future] = []
 
-    def submit(self, pool: ThreadPoolExecutor, most: int | None = None) -> None:
-        most = len(self.tasks) if most is None else most
-        self.futures += [pool.submit(task) for task in self.tasks[:most]]
-        self.tasks = self.tasks[most:]
+    @property
+    def buffer(self) -> Buffer:
+        return self.begun.result()[0]
+
+    def submit_all(self, pool: ThreadPoolExecutor) -> None:
+        tasks = self.begun.result()[1]
+        self._submit(tasks[self.num_submitted :], pool)
+
+    def submit_share(self, pool: ThreadPoolExecutor, share: float) -> None:
+        """Some of the tasks, as soon as it is known what they are."""
+        if self.begun.done():
+            tasks, first = self.begun.result()[1], self.num_submitted
+            self._submit(tasks[first : first + math.ceil(share * len(tasks))], pool)
+
+    def _submit(self, tasks: Sequence[Callable[[], None]], pool: ThreadPoolExecutor) -> None:
+        self.futures += [pool.submit(task) for task in tasks]
+        self.num_submitted += len(tasks)
 
 
 class _Part:
@@ -136,18 +150,18 @@ class _Ring:
         made = []
         for number in range(first, last + 1):
             filling = self._filling(number)
-            filling.submit(self.pool)
+            filling.submit_all(self.pool)
             begin, end = int(starts[number]), int(starts[number + 1])
             made.append(_Part(filling, max(start, begin) - begin, min(stop, end) - begin))
         if last + 2 < len(starts):
             ahead = self._filling(last + 1)
             share = (stop - start) / (starts[last + 1] - starts[last])
-            ahead.submit(self.pool, math.ceil(share * ahead.num_tasks))
+            ahead.submit_share(self.pool, share)
         return made
 
     def _filling(self, number: int) -> _Filling:
         if number not in self.fillings:
-            self.fillings[number] = _Filling(self.reader, self.plan.positions(number))
+            self.fillings[number] = _Filling(self.plan, number, self.reader, self.pool)
         return self.fillings[number]
 
 

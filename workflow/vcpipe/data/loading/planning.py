@@ -7,6 +7,7 @@ from vcpipe.data.loading.groups import Groups, group_plan
 from vcpipe.data.loading.plans import Plan, Segment, Share, dealt_plan, refuse_too_small
 from vcpipe.data.loading.reader import Reader
 from vcpipe.data.loading.strategies import STRATEGIES
+from vcpipe.errors import InputError
 
 
 def plan_epoch(
@@ -20,6 +21,14 @@ def plan_epoch(
     """What a process reads in an epoch, after the segments that others may have taken of it."""
     order = STRATEGIES[config.strategy](reader, config, seed, epoch)
     if isinstance(order, Groups):
-        return group_plan(order, share, done)
+        refuse_too_small(len(reader), share.world, 1, share)
+        plan = group_plan(order, share, done)
+        if not done and not plan.num_steps:
+            raise InputError(
+                f"No group of the {len(order.starts)} has a cell for each of {share.world} "
+                "processes; ask for fewer GPUs, or name fewer labels in "
+                "preprocess.<corpus>.store.group_by."
+            )
+        return plan
     refuse_too_small(order.num_draws, order.num_units, order.unit, share)
     return dealt_plan(order, share, done)

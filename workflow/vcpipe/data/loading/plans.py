@@ -79,12 +79,15 @@ class DealtPlan:
         self.rounds = (order.num_units - rest.place) // share.world
         if any(self._num_lacking(each, self.rounds) < 0 for each in self._all()):
             self.rounds -= 1
-        self.rounds_in_buffer = max(1, share.batch_size * share.fetch_factor // order.unit)
-        num_buffers = max(1, -(-self.rounds // self.rounds_in_buffer))
-        dealt = [self._num_dealt(share, its * self.rounds_in_buffer) for its in range(num_buffers)]
-        starts = share.of(len(rest.begun)) + np.array(dealt, dtype=np.int64)
-        starts[0] = 0
-        self.buffer_starts = np.append(starts, share.of(self.num_draws))
+        size = share.batch_size * share.fetch_factor
+        begun = share.of(len(rest.begun))
+        # As many for all processes, so that they also begin with the units together.
+        self.begun_buffers = -(-len(rest.begun) // (size * share.world))
+        self.rounds_in_buffer = max(1, size // order.unit)
+        starts = [min(number * size, begun) for number in range(self.begun_buffers)]
+        for number in range(-(-self.rounds // self.rounds_in_buffer)):
+            starts.append(begun + self._num_dealt(share, number * self.rounds_in_buffer))
+        self.buffer_starts = np.array([*(starts or [0]), share.of(self.num_draws)], dtype=np.int64)
 
     def step_start(self, step: int) -> int:
         return self.share.of(self._num_drawn(step))
@@ -97,12 +100,14 @@ class DealtPlan:
         begun, drawn = self.rest.begun, self._num_drawn(steps)
         if not self.order.is_mixed and self.order.unit == 1:
             return Rest(begun[drawn:], self.rest.place + max(drawn - len(begun), 0))
+        if steps == 0:
+            return self.rest
         plans = [DealtPlan(self.order, share, self.rest) for share in self._all()]
         num_begun = max(plan._num_buffers_begun(steps) for plan in plans)
-        if num_begun == 0:
-            return self.rest
+        num_begun = max(num_begun, self.begun_buffers)
         left = [plan._draws_from(plan.step_start(steps), num_begun) for plan in plans]
-        place = self.rest.place + num_begun * self.rounds_in_buffer * self.share.world
+        rounds = (num_begun - self.begun_buffers) * self.rounds_in_buffer
+        place = self.rest.place + rounds * self.share.world
         if num_begun == len(self.buffer_starts) - 1:
             place = self.order.num_units
         return Rest(np.concatenate(left), place)
@@ -142,12 +147,14 @@ class DealtPlan:
 
     def _draws(self, buffer: int) -> np.ndarray:
         share, order = self.share, self.order
-        first = buffer * self.rounds_in_buffer
-        rounds = np.arange(first, min(first + self.rounds_in_buffer, self.rounds), dtype=np.int64)
-        places = self.rest.place + self._turn(share) + rounds * share.world
-        parts = [order.draws(order.units(places))]
-        if buffer == 0:
-            parts.insert(0, self.rest.begun[share.rank :: share.world])
+        if buffer < self.begun_buffers:
+            parts = [self._begun(buffer)]
+        else:
+            first = (buffer - self.begun_buffers) * self.rounds_in_buffer
+            last = min(first + self.rounds_in_buffer, self.rounds)
+            rounds = np.arange(first, last, dtype=np.int64)
+            places = self.rest.place + self._turn(share) + rounds * share.world
+            parts = [order.draws(order.units(places))]
         if buffer == len(self.buffer_starts) - 2:
             parts.append(self._not_dealt())
         draws = np.concatenate(parts)
@@ -156,6 +163,18 @@ class DealtPlan:
             key = (self.rest.place, len(self.rest.begun), share.rank, buffer)
             order.generator(*key).shuffle(draws)
         return draws
+
+    def _begun(self, buffer: int) -> np.ndarray:
+        """A buffer's part of the draws that others began with."""
+        share, begun = self.share, self.rest.begun
+        size = share.batch_size * share.fetch_factor
+        if self.order.is_mixed:
+            # What lay in one buffer stays together, and is read by one process.
+            first = sum(replace(share, rank=rank).of(len(begun)) for rank in range(share.rank))
+            mine = begun[first : first + share.of(len(begun))]
+        else:
+            mine = begun[share.rank :: share.world]
+        return mine[buffer * size : (buffer + 1) * size]
 
     def _num_buffers_begun(self, steps: int) -> int:
         return int(np.searchsorted(self.buffer_starts[:-1], self.step_start(steps), side="left"))

@@ -3,6 +3,7 @@
 # B cells of a batch, N detected features of all of them
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from vcpipe.files import read_json
 
 # Combinations of labels that are looked up in a table, which is faster than a search.
 LARGEST_TABLE = 2**22
+MOST_COMBINATIONS = 2**62
 LABELS_AT_ONCE = 2**16
 # Buffers that come and go at the same time: one is learned from, one is filled, one is let go.
 MOST_SPARE = 2
@@ -81,7 +83,12 @@ class StoreReader:
             )
         words = [file.words(name) for name in names]
         sizes = [len(its) for its in words]
-        first = self.range.start
+        first, num_possible = self.range.start, math.prod(sizes)
+        if num_possible > MOST_COMBINATIONS:
+            raise InputError(
+                f"{listed(names)} have {num_possible} possible combinations; expected at most "
+                f"{MOST_COMBINATIONS}. Name fewer labels."
+            )
 
         def numbers(start: int, stop: int) -> np.ndarray:
             """All labels as digits of one number; -1 where one is missing."""
@@ -105,7 +112,7 @@ class StoreReader:
                 digits.append(digit)
             its = zip(words, reversed(digits), strict=True)
             combinations.append(tuple(word[digit] for word, digit in its))
-        place = _places(present, int(np.prod(sizes, dtype=np.int64)))
+        place = _places(present, num_possible)
         return LabelCodes(combinations, lambda start, stop: place(numbers(start, stop)))
 
     def lend(self, num_entries: int) -> tuple[np.ndarray, np.ndarray]:
