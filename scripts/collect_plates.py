@@ -19,11 +19,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(made, argv)
 
     from vcpipe.data.loading.zarr_writing import write_collection
-    from vcpipe.data.plates import find_plates, label_table, open_plates
+    from vcpipe.data.plates import find_plates, label_table, open_plates, origin_of
 
     plates = find_plates(args.plates, args.config.train_plates)
-    reader = open_plates(list(plates.values()), args.config.max_train_cells)
-    write_collection(reader, args.out, label_table(reader, args.config.columns), reader.genes)
+    paths, max_cells = list(plates.values()), args.config.max_train_cells
+    reader = open_plates(paths, max_cells)
+    labels, about = label_table(reader, args.config.columns), origin_of(paths, max_cells)
+    write_collection(reader, args.out, labels, reader.genes, about=about)
     print(f"{len(reader)} cells of {len(plates)} plates -> {args.out}")
 
 

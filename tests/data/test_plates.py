@@ -20,6 +20,7 @@ from vcpipe.data.plates import (
     label_table,
     learn_classes,
     open_plates,
+    origin_of,
     read_label_maps,
     read_labels,
 )
@@ -172,6 +173,10 @@ def test_the_store_holds_the_same_cells_with_their_labels(folder):
     columns = ["plate", *TASKS]
     manifest = write_plates_as_store(folder / "store", plates, columns, 5, CellStore())
     assert manifest["num_cells"] == 5
+    assert manifest["about"] == {
+        "plates": {"1": "plate1_filt_Vevo.h5ad", "2": "plate2.h5ad"},
+        **origin_of(list(plates.values()), 5),
+    }
     reader, labels = labels_of(folder, [1, 2], max_cells=5)
     stored = StoreReader(open_store(folder / "store"))
 

@@ -12,6 +12,8 @@ import torch
 from scripts import collect_plates, loader_experiment, shuffle_plates
 from vcpipe.config.loader import TASKS, Loader
 from vcpipe.config.reading import PROJECT, read_section, settings
+from vcpipe.data.loading.zarr_writing import write_collection
+from vcpipe.data.plates import label_table, open_plates
 from vcpipe.data.simulated_plates import write_plates
 from vcpipe.errors import InputError
 from vcpipe.evaluation.classification import score_tasks
@@ -194,6 +196,30 @@ def test_cells_of_other_genes_are_refused(plates, tmp_path):
     mixed = {**others, "store": plates["store"]}
     with pytest.raises(InputError, match="has 80 genes, other than the 70"):
         open_experiment(config, "full_shuffle", **mixed)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.train_plates=[1]", "has plates_digest '.*'; expected '.*'"),
+        ("data.train_plates=[2, 1]", "has plates_digest '.*'; expected '.*'"),
+        ("data.max_train_cells=100", "has max_train_cells None; expected 100"),
+    ],
+)
+def test_a_store_or_a_collection_of_other_cells_is_refused(plates, override, message):
+    with pytest.raises(InputError, match=f"store {message}, .* Rerun shuffle_plates"):
+        open_experiment(small(override), "full_shuffle", **plates)
+    with pytest.raises(InputError, match=f"zarr {message}, .* Rerun collect_plates"):
+        open_experiment(small(override, "backend=zarr"), "streaming", **plates)
+
+
+def test_a_collection_that_does_not_say_what_it_holds_is_refused(plates, tmp_path):
+    reader = open_plates([plates["plates"] / "plate1.h5ad"])
+    labels = label_table(reader, ["plate", *TASKS])
+    write_collection(reader, tmp_path / "own.zarr", labels, reader.genes)
+    mixed = {**plates, "collection": tmp_path / "own.zarr"}
+    with pytest.raises(InputError, match="has plates_digest None; expected"):
+        open_experiment(small("backend=zarr"), "streaming", **mixed)
 
 
 def test_what_a_backend_needs_is_asked_for(plates):

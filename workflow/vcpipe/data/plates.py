@@ -67,6 +67,11 @@ def digest_of(paths: Sequence[Path]) -> str:
     return digest([fingerprint(path) for path in paths])
 
 
+def origin_of(plates: Sequence[Path], max_cells: int | None) -> dict:
+    """What says of a store or a collection which cells it was written from."""
+    return {"plates_digest": digest_of(plates), "max_train_cells": max_cells}
+
+
 def label_table(reader: Reader, columns: Sequence[str]) -> pd.DataFrame:
     """Some labels of all cells, as obs columns."""
     table = {}

@@ -10,7 +10,7 @@ from vcpipe.config.fitting import Filters
 from vcpipe.data.cell_store.layout import NOT_STORED
 from vcpipe.data.cell_store.scattering import SourceToStore, StoreVocabulary
 from vcpipe.data.cell_store.writing import write_store
-from vcpipe.data.plates import open_plates
+from vcpipe.data.plates import open_plates, origin_of
 from vcpipe.data.sources.atlas import open_atlas
 from vcpipe.files import digest
 
@@ -42,7 +42,10 @@ def write_plates_as_store(
             left = max(left - len(source), 0)
         sources.append(SourceToStore(source, {"rna": ids}, sets, EVERY_CELL, {"rna": ids}))
     vocabulary = StoreVocabulary(genes, digest(genes.tolist()))
-    about = {"plates": {str(number): file.name for number, file in plates.items()}}
+    about = {
+        "plates": {str(number): file.name for number, file in plates.items()},
+        **origin_of(list(plates.values()), max_cells),
+    }
     return write_store(
         path, sources, settings, about, threads, vocabularies={"rna": {"human": vocabulary}}
     )

@@ -29,6 +29,7 @@ from vcpipe.data.loading.plans import Share
 from vcpipe.data.loading.reader import Buffer, LabelCodes, Reader
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.loading.zarr_reader import ZarrReader
+from vcpipe.data.loading.zarr_writing import read_about
 from vcpipe.data.order import BatchDraw, generator_of
 from vcpipe.data.plates import (
     PLATE,
@@ -39,6 +40,7 @@ from vcpipe.data.plates import (
     find_plates,
     learn_classes,
     open_plates,
+    origin_of,
     read_label_maps,
     read_labels,
 )
@@ -103,7 +105,8 @@ def open_experiment(
     )
     test = open_plates(test_paths, data.max_test_cells)
     files = train_files(backend, train_paths, store, collection)
-    reopen = partial(open_train, backend, files, data.max_train_cells, test.genes)
+    origin = origin_of(train_paths, data.max_train_cells)
+    reopen = partial(open_train, backend, files, test.genes, origin)
     train, maps = reopen(), read_label_maps(data.label_dir)
     train_labels = read_labels(train, maps, "train_plates")
     classes = learn_classes(train_labels, maps)
@@ -153,26 +156,35 @@ def train_files(
 
 
 def open_train(
-    backend: Backend, files: Sequence[Path], max_cells: int | None, genes: np.ndarray
+    backend: Backend, files: Sequence[Path], genes: np.ndarray, origin: Mapping
 ) -> Reader:
-    """The cells that are learned from.
+    """The cells that are learned from, as origin_of has them.
 
     `genes` are those of the plates that are scored: a gene's id must mean the same everywhere.
     """
     if backend == "h5ad":
-        reader = open_plates(files, max_cells)
-        own = reader.genes
+        reader = open_plates(files, origin["max_train_cells"])
+        own, about = reader.genes, origin
     elif backend == "zarr":
         reader = ZarrReader(files[0])
-        own = reader.genes
+        own, about = reader.genes, read_about(files[0])
     else:
-        reader = StoreReader(open_store(files[0]))
+        store = open_store(files[0])
+        reader, about = StoreReader(store), store.manifest["about"]
         own = names_path(files[0], "rna", "human").read_text().splitlines()
     if not np.array_equal(np.asarray(own, dtype=str), np.asarray(genes, dtype=str)):
         raise InputError(
             f"{files[0]} has {len(own)} genes, other than the {len(genes)} of the plates that are "
             "scored, or in another order. Make it anew from plates of one kind."
         )
+    for key, expected in origin.items():
+        if key not in about or about[key] != expected:
+            program = "collect_plates" if backend == "zarr" else "shuffle_plates"
+            raise InputError(
+                f"{files[0]} has {key} {about.get(key)!r}; expected {expected!r}, for its cells "
+                f"must be those of loader.data.train_plates. Rerun {program} with these plates and "
+                "this max_train_cells."
+            )
     return reader
 
 

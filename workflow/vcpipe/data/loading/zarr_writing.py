@@ -1,6 +1,6 @@
 """The cells of any reader as an annbatch collection, in the reader's order and bounded memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import anndata as ad
@@ -20,6 +20,7 @@ CELLS_PER_DATASET = 2**20
 # Chunks of a shard, which is one file and what is held of each array: 40 MB at 2400 genes a cell.
 CHUNKS_PER_SHARD = 64
 CELLS_AT_A_TIME = 4096
+ABOUT = "about"  # an attribute of the collection
 
 
 def write_collection(
@@ -31,11 +32,13 @@ def write_collection(
     cells_per_dataset: int = CELLS_PER_DATASET,
     chunk_cells: int = 64,
     compression: str = "lz4",
+    about: Mapping | None = None,
 ) -> None:
     """Write all cells and their labels: `obs` has a row for each, `genes` a name for each id.
 
     annbatch warns where the name of the folder does not end in .zarr. Chunks hold about
-    `chunk_cells` cells; `compression` is one of Blosc's, lz4 or zstd.
+    `chunk_cells` cells; `compression` is one of Blosc's, lz4 or zstd. `about` is what JSON can
+    hold, for read_about.
     """
     labels = _labels(obs, len(reader))
     var = pd.DataFrame(index=pd.Index(np.asarray(genes, dtype=str).astype(object)))
@@ -51,7 +54,12 @@ def write_collection(
                 del root[name]["X"]
             group, blocks = root[name].create_group("X"), _blocks(reader, first, last)
             _write_matrix(group, blocks, len(var), chunk_cells, compression)
-        root.attrs.update(COLLECTION)
+        root.attrs.update(COLLECTION | ({ABOUT: dict(about)} if about else {}))
+
+
+def read_about(path: Path) -> dict:
+    """What a collection was said to be when it was written; nothing where nothing was said."""
+    return dict(zarr.open_group(path, mode="r").attrs.get(ABOUT, {}))
 
 
 def _labels(obs, num_cells: int) -> pd.DataFrame:
