@@ -3,10 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from vcpipe.config.loader import TASKS
+from vcpipe.config.loader import TASKS, Loader
 from vcpipe.evaluation.loader_summary import ENTROPIES, SeedResult
 
 QUALITY = {"streaming": 0.1, "block_shuffling": 0.4, "random_sampling": 0.6, "full_shuffle": 0.61}
+
+
+def settings_of(seed: int = 0) -> dict:
+    """Of a run: of each seed apart, and in a folder of its own."""
+    config = Loader(data={"h5ad_dir": f"folder {seed}"}, training={"seeds": [seed]})
+    return config.model_dump(mode="json")
 
 
 def result(strategy: str, seed: int, **changes) -> SeedResult:
@@ -37,6 +43,7 @@ def result(strategy: str, seed: int, **changes) -> SeedResult:
         "num_train_cells": 1000,
         "num_test_cells": 300,
         "num_genes": 50,
+        "epochs": 1,
         "cells_per_second": 1e4 / (1 + QUALITY[strategy]) + seed,
         "wait_share": 0.2,
         "seconds": 3.0 + seed,
@@ -47,6 +54,7 @@ def result(strategy: str, seed: int, **changes) -> SeedResult:
         "entropy": dict.fromkeys(ENTROPIES, QUALITY[strategy] * 4),
         "entropy_of_chance": dict.fromkeys(ENTROPIES, 2.5),
         "tasks": {name: task(name) for name in TASKS},
+        "config": settings_of(seed),
         "config_digest": "c",
         "data_digest": "d",
         "test_digest": "t",

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.evaluation.loader_results import QUALITY, result, results
-from vcpipe.config.loader import TASKS
+from tests.evaluation.loader_results import QUALITY, result, results, settings_of
+from vcpipe.config.loader import TASKS, LoaderData, LoaderTraining
 from vcpipe.errors import InputError
 from vcpipe.evaluation.loader_summary import (
+    SAME,
     mean_interval,
     over_seeds,
     read_results,
@@ -56,13 +57,32 @@ def test_a_folder_without_runs_is_named(tmp_path):
         read_results([tmp_path / "nowhere"])
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("cache", "cold"), ("test_digest", "other"), ("input", "log1p")]
-)
-def test_runs_that_differ_in_more_than_loading_are_not_compared(key, value):
-    mixed = [*results(), result("streaming", 7, **{key: value})]
-    with pytest.raises(InputError, match=f"streaming, seed 7 has {key} '{value}'"):
+@pytest.mark.parametrize("key", SAME)
+def test_runs_that_differ_in_more_than_loading_are_not_compared(key):
+    mixed = [*results(), result("streaming", 7, **{key: "other"})]
+    with pytest.raises(InputError, match=f"streaming, seed 7 has {key} 'other' and streaming, "):
         summarise_results(mixed)
+
+
+TRAINING = [key for key in LoaderTraining.model_fields if key != "seeds"]
+SOURCES = ("h5ad_dir", "label_dir", "simulate")
+DATA = [key for key in LoaderData.model_fields if key not in SOURCES]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [*(("training", key) for key in TRAINING), *(("data", key) for key in DATA)],
+)
+def test_runs_with_other_settings_are_not_compared(section, key):
+    config = settings_of()
+    other = {**config, section: {**config[section], key: "other"}}
+    mixed = [*results(), result("streaming", 7, config=other)]
+    with pytest.raises(InputError, match=rf"streaming, seed 7 has {section}\.{key} 'other'"):
+        summarise_results(mixed)
+
+
+def test_a_cache_that_is_too_small_for_the_plates_may_hold_the_store():
+    assert len(summarise_results([*results(), result("streaming", 7, cache="partly warm")]))
 
 
 def test_the_same_run_twice_is_refused():

@@ -40,7 +40,19 @@ WHOLE = (
     "num_test_cells",
 )
 # Runs that differ in one of these are not about loading alone.
-SAME = ("batch_size", "input", "cache", "threads", "num_genes", "num_test_cells", "test_digest")
+SAME = (
+    "cache",
+    "threads",
+    "num_genes",
+    "num_train_cells",
+    "num_test_cells",
+    "data_digest",
+    "test_digest",
+    "epochs",
+)
+SECTIONS = ("training", "data")  # of the settings, in which they must be the same too
+# Seeds are to differ; whatever the plates and labels are from, digests say whether they are others.
+FREE = ("seeds", "h5ad_dir", "label_dir", "simulate")
 CONFIDENCE = 0.95
 
 
@@ -167,14 +179,26 @@ def check_comparable(results: Sequence[SeedResult]) -> None:
     if twice:
         raise InputError(f"{listed(twice)} is there twice; give one folder for each strategy.")
     first = results[0]
+    expected = _conditions(first.about)
     for each in results[1:]:
-        for key in SAME:
-            if each.about[key] != first.about[key]:
+        its = _conditions(each.about)
+        for key in {**expected, **its}:
+            if its.get(key) != expected.get(key):
                 raise InputError(
-                    f"{each.name} has {key} {each.about[key]!r} and {first.name} has "
-                    f"{first.about[key]!r}; expected the same. Rerun loader_experiment for the "
+                    f"{each.name} has {key} {its.get(key)!r} and {first.name} has "
+                    f"{expected.get(key)!r}; expected the same. Rerun loader_experiment for the "
                     "older one."
                 )
+
+
+def _conditions(about: dict) -> dict:
+    """What runs must have in common, by name: training.batch_size is a setting."""
+    # The store may fit into memory where the plates do not: that is its merit.
+    found = {key: about[key] for key in SAME} | {"cache": about["cache"].removeprefix("partly ")}
+    for section in SECTIONS:
+        its = about["config"][section].items()
+        found |= {f"{section}.{key}": value for key, value in its if key not in FREE}
+    return found
 
 
 def over_seeds(summary: pd.DataFrame) -> pd.DataFrame:
