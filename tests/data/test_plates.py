@@ -15,6 +15,7 @@ from vcpipe.data.dense_batches import DenseBatches
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.plates import (
+    EvenlySpaced,
     encode,
     find_plates,
     label_table,
@@ -121,19 +122,47 @@ def test_mechanisms_come_from_files_where_these_are_given(folder):
     labels.mkdir()
     drugs = ["DMSO_TF", "a", "b", "c"]
     (labels / "moa-fine.json").write_text(json.dumps(dict(zip(drugs, "wxyz", strict=True))))
+    (labels / "moa-broad.json").write_text(json.dumps(dict(zip(drugs, "vvuu", strict=True))))
     (labels / "cell_line.json").write_text(json.dumps(["y", "x", "z"]))
     maps = read_label_maps(labels)
     _, found = labels_of(folder, [1], maps)
     classes = learn_classes(found, maps)
     assert classes["moa-fine"] == ["w", "x", "y"]
+    assert classes["moa-broad"] == ["u", "v"]
     assert classes["cell_line"] == ["x", "y", "z"]
     codes, _ = encode(found, classes)
     assert codes[:, TASKS.index("moa-fine")].tolist() == [0, 1, 1, 2]
+    assert codes[:, TASKS.index("moa-broad")].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("task", ["moa-broad", "moa-fine"])
+def test_one_mechanism_without_the_other_is_refused(folder, task):
+    labels = folder / "labels"
+    labels.mkdir()
+    (labels / f"{task}.json").write_text("{}")
+    (other,) = {"moa-broad", "moa-fine"} - {task}
+    with pytest.raises(InputError, match=rf"label_dir: .* has no {other}\.json; .*label_dir: null"):
+        read_label_maps(labels)
+
+
+def test_cells_from_all_over_the_plates_are_read_by_their_own_positions(folder):
+    reader = open_plates(list(find_plates(folder, [1, 2]).values()))
+    some = EvenlySpaced(reader, 3)
+    assert some.cells.tolist() == [0, 2, 4]
+    assert len(EvenlySpaced(reader, None)) == len(EvenlySpaced(reader, 99)) == len(reader)
+    buffer = some.read(np.array([2, 0, 2]))
+    assert buffer.positions.tolist() == [2, 0, 2]
+    found, expected = buffer.rows(np.array([1, 2])), reader.read(np.array([0, 4]))
+    assert np.array_equal(found.counts, expected.rows(np.arange(2)).counts)
+    assert np.array_equal(found.keys, expected.rows(np.arange(2)).keys)
+    labels = some.label_codes(["drug"])
+    assert [labels.words[code] for code in labels.codes(1, 3)] == [("a",), ("DMSO_TF",)]
 
 
 def test_a_drug_that_the_file_lacks_is_named(folder):
     labels = folder / "labels"
     labels.mkdir()
+    (labels / "moa-fine.json").write_text(json.dumps(dict.fromkeys(DRUGS, "x")))
     (labels / "moa-broad.json").write_text('{"a": "x"}')
     with pytest.raises(InputError, match=r"moa-broad.json has no label of the drugs DMSO_TF, b"):
         labels_of(folder, [1], read_label_maps(labels))

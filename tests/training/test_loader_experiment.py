@@ -1,9 +1,12 @@
 """What a classifier learns depends on how cells are mixed, and what loading took is measured."""
 
 import json
+import os
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,22 +17,23 @@ from vcpipe.config.loader import TASKS, Loader
 from vcpipe.config.reading import PROJECT, read_section, settings
 from vcpipe.data.loading.zarr_writing import write_collection
 from vcpipe.data.plates import label_table, open_plates
-from vcpipe.data.simulated_plates import write_plates
+from vcpipe.data.simulated_plates import plan_plates, write_plates
 from vcpipe.errors import InputError
 from vcpipe.evaluation.classification import score_tasks
-from vcpipe.training.consumption import Meter, forget_files, read_once
+from vcpipe.training.consumption import Meter, read_once
 from vcpipe.training.distributed import Process
 from vcpipe.training.loader_experiment import (
     entropy_bits,
     open_experiment,
     prepare_cache,
+    room_for_files,
     run_seed,
 )
 
 ALONE = Process(0, 1, torch.device("cpu"))
 DEMO = str(PROJECT / "config/loader/demo.yaml")
 SMALL = (
-    "data.simulate={num_plates: 4, cells_per_plate: 300, num_genes: 80, num_drugs: 9, num_moas: 4}",
+    "data.simulate={num_plates: 4, cells_per_plate: 300, num_genes: 80, num_drugs: 9, num_moas: 7}",
     "data.train_plates=[1, 2]",
     "data.val_plates=[3]",
     "data.test_plates=[4]",
@@ -147,6 +151,58 @@ def test_batches_are_as_mixed_as_their_strategy_says(plates):
             assert entropy[strategy][label] == pytest.approx(chance[label], abs=0.15)
 
 
+@pytest.fixture(scope="module")
+def mapped(plates, tmp_path_factory) -> dict[str, Path]:
+    """The same plates with their mechanisms in files, and a store that has none."""
+    folder = tmp_path_factory.mktemp("mapped")
+    labels = folder / "labels"
+    labels.mkdir()
+    plan = plan_plates(small().data.simulate)
+    for task, its in (("moa-broad", plan.moa_broad_D), ("moa-fine", plan.moa_fine_D)):
+        known = dict(zip(plan.drugs.tolist(), its.tolist(), strict=True))
+        (labels / f"{task}.json").write_text(json.dumps(known))
+    cells = settings(small(f"data.label_dir={labels}").training_cells())
+    store = folder / "store"
+    shuffle_plates.main(["--plates", str(plates["plates"]), "--config", cells, "--out", str(store)])
+    return {"labels": labels, "store": store}
+
+
+@pytest.mark.parametrize("strategy", ["random_sampling", "full_shuffle"])
+def test_mechanisms_from_files_are_as_good_as_those_of_obs(plates, mapped, strategy):
+    _, own = run(small(), strategy, plates)
+    config = small(f"data.label_dir={mapped['labels']}")
+    experiment, other = run(config, strategy, {**plates, "store": mapped["store"]})
+    assert other.curves == own.curves
+    assert other.about["entropy"] == own.about["entropy"]
+    assert other.about["entropy_of_chance"] == own.about["entropy_of_chance"]
+    entropies = [other.about["entropy"][task] for task in ("moa-broad", "moa-fine", "drug")]
+    assert entropies == sorted(set(entropies))
+    sizes = [len(experiment.classes[task]) for task in ("moa-broad", "moa-fine", "drug")]
+    assert sizes == sorted(set(sizes))
+
+
+def test_every_task_is_scored_by_its_own_classes(plates):
+    """Mechanisms broad and fine and drugs are of different numbers: none can stand for another."""
+    experiment, trained = run(small(), "random_sampling", plates)
+    obs = ad.read_h5ad(plates["plates"] / "plate4.h5ad").obs
+    for place, task in enumerate(TASKS):
+        codes = experiment.test.classes_CT[:, place]
+        names = [*experiment.classes[task], *experiment.unknown[task]]
+        assert [names[code] for code in codes] == obs[task].tolist()
+        assert trained.predicted_CT[:, place].max() < len(experiment.classes[task])
+
+
+def test_validation_cells_are_of_the_whole_plate(plates):
+    config = small("data.max_val_cells=60")
+    experiment, trained = run(config, "streaming", plates)
+    drug = TASKS.index("drug")
+    every = open_experiment(small(), "streaming", **plates).val.classes_CT
+    assert np.array_equal(experiment.val.classes_CT, every[::5])
+    assert len(np.unique(every[:60, drug])) < len(np.unique(experiment.val.classes_CT[:, drug]))
+    val = [row[-1] for row in trained.metrics if row[-1] is not None]
+    assert np.isfinite(val).all()
+
+
 def test_entropy_by_hand():
     assert entropy_bits(np.array([3, 3, 3])) == 0
     assert entropy_bits(np.array([0, 1, 0, 1])) == 1
@@ -165,13 +221,16 @@ def test_curves_add_up_to_the_loss_that_training_saw(plates):
 
 
 def test_the_validation_plate_chooses_and_the_test_plate_is_never_asked(plates):
-    """With a rate that spoils the second epoch, the first one is scored."""
-    config = small("training.num_epochs=3")
+    """At a rate that spoils what was learned, an epoch before the last is scored."""
+    config = small("training.num_epochs=3", "training.learning_rate=0.2")
     _, trained = run(config, "streaming", plates)
     val_losses = [row[-1] for row in trained.metrics if row[-1] is not None]
-    assert trained.about["best_epoch"] == int(np.argmin(val_losses))
+    assert trained.about["best_epoch"] == int(np.argmin(val_losses)) < 2
     assert trained.about["best_loss"] == pytest.approx(min(val_losses))
-    _, others = run(small("training.num_epochs=3", "data.max_test_cells=50"), "streaming", plates)
+    fewer = config.model_copy(
+        update={"data": config.data.model_copy(update={"max_test_cells": 50})}
+    )
+    _, others = run(fewer, "streaming", plates)
     assert others.metrics == trained.metrics
     assert np.array_equal(others.predicted_CT, trained.predicted_CT[:50])
 
@@ -253,14 +312,47 @@ def test_an_unknown_strategy_is_answered_with_the_names(plates, capsys):
     assert "'blocks' is none of streaming, streaming_buffer" in capsys.readouterr().err
 
 
-def test_files_are_brought_into_memory_or_forgotten(plates, tmp_path):
-    assert prepare_cache("warm", open_experiment(small(), "streaming", **plates)) == "warm"
+def test_more_than_fits_into_memory_is_partly_warm(plates, monkeypatch):
+    experiment = open_experiment(small(), "streaming", **plates)
+    size = sum(path.stat().st_size for path in experiment.files)
+    assert room_for_files() > size
+    for room, state in ((size, "warm"), (size - 1, "partly warm")):
+        monkeypatch.setattr(
+            "vcpipe.training.loader_experiment.room_for_files", lambda its=room: its
+        )
+        assert prepare_cache("warm", experiment) == state
+
+
+def test_the_jobs_own_limit_counts(tmp_path, monkeypatch):
+    of_job = tmp_path / "groups/slurm/job_7/step"
+    of_job.mkdir(parents=True)
+    (of_job / "memory.max").write_text("max\n")
+    (of_job.parent / "memory.max").write_text("5000\n")
+    (tmp_path / "cgroup").write_text("4:memory:/other\n0::/slurm/job_7/step\n")
+    (tmp_path / "meminfo").write_text("MemTotal:  99 kB\nMemAvailable:  6 kB\n")
+    module = "vcpipe.training.loader_experiment"
+    monkeypatch.setattr(f"{module}.MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(f"{module}.JOB", tmp_path / "nothing")
+    assert room_for_files() == 6 * 1024
+    monkeypatch.setattr(f"{module}.JOB", tmp_path / "cgroup")
+    monkeypatch.setattr(f"{module}.GROUPS", tmp_path / "groups")
+    assert room_for_files() == 5000
+
+
+def test_files_are_brought_into_memory_or_forgotten(plates, tmp_path, monkeypatch):
     folder = tmp_path / "folder"
     (folder / "inner").mkdir(parents=True)
     (folder / "inner/file").write_bytes(bytes(10_000))
     read_once([folder])
-    assert forget_files([folder]) in (True, False)
+    experiment = replace(open_experiment(small(), "streaming", **plates), files=[folder])
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *its: asked.append(its[1:]), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    assert prepare_cache("cold", experiment) == "cold"
+    assert asked == [(0, 0, 4)]
     assert (folder / "inner/file").read_bytes() == bytes(10_000)
+    monkeypatch.delattr(os, "posix_fadvise")
+    assert prepare_cache("cold", experiment) == "unknown"
 
 
 def test_a_meter_adds_up_what_runs_between_start_and_pause(tmp_path):

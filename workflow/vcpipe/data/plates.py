@@ -4,15 +4,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from vcpipe.config.loader import TASKS
+from vcpipe.data.loading.fetched_cells import FetchedCells
 from vcpipe.data.loading.h5ad_reader import H5adReader
-from vcpipe.data.loading.reader import Reader
+from vcpipe.data.loading.reader import LabelCodes, Reader
 from vcpipe.errors import InputError, listed
 from vcpipe.files import digest, fingerprint, read_json
 
@@ -62,6 +63,28 @@ def open_plates(paths: Sequence[Path], max_cells: int | None = None) -> H5adRead
     return H5adReader(list(paths), stop=max_cells)
 
 
+class EvenlySpaced:
+    """So many cells of plates, from all over them: the first ones would hold a few drugs."""
+
+    block_size = 1
+
+    def __init__(self, reader: H5adReader, num_cells: int | None):
+        num_cells = min(num_cells or len(reader), len(reader))
+        self.reader = reader
+        self.cells = np.arange(num_cells, dtype=np.int64) * len(reader) // num_cells
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def read(self, positions: np.ndarray) -> FetchedCells:
+        return replace(self.reader.read(self.cells[positions]), positions=positions)
+
+    def label_codes(self, columns: Sequence[str]) -> LabelCodes:
+        found = self.reader.label_codes(columns)
+        codes = found.codes(0, len(self.reader))[self.cells]
+        return LabelCodes(found.words, lambda first, stop: codes[first:stop])
+
+
 def digest_of(paths: Sequence[Path]) -> str:
     """A hash of plates' content: of sizes and evenly spaced parts."""
     return digest([fingerprint(path) for path in paths])
@@ -91,22 +114,25 @@ class LabelMaps:
 
 
 def read_label_maps(folder: Path | None) -> LabelMaps:
-    """Read <task>.json: of a mechanism {drug: label}, of cell_line and drug the list of classes."""
+    """Read <task>.json: of a mechanism {drug: label}, of cell_line and drug (may lack) the classes."""
     if folder is None:
         return LabelMaps({}, {})
     folder = Path(folder)
     paths = {task: folder / f"{task}.json" for task in TASKS}
-    if not any(path.exists() for path in paths.values()):
+    missing = [paths[task].name for task in MECHANISMS if not paths[task].exists()]
+    if missing:
         pickles = sorted(path.name for path in folder.glob("*.pkl"))
         hint = (
             f"It has {listed(pickles)}: reading a pickle runs whatever code it holds, so write "
             "them as JSON."
             if pickles
-            else f"Set loader.data.label_dir: null to take obs columns {listed(TASKS)}."
+            else "Write what is missing as {drug: label}, or set loader.data.label_dir: null to "
+            f"take obs columns {listed(TASKS)}."
         )
         raise InputError(
-            f"loader.data.label_dir: {folder} has none of "
-            f"{listed(path.name for path in paths.values())}. {hint}"
+            f"loader.data.label_dir: {folder} has no {listed(missing)}; expected the labels of "
+            f"drugs in {listed(paths[task].name for task in MECHANISMS)}, and classes in "
+            "cell_line.json and drug.json where these are wanted. " + hint
         )
     of_drugs, classes = {}, {}
     for task, path in paths.items():

@@ -34,6 +34,7 @@ from vcpipe.data.order import BatchDraw, generator_of
 from vcpipe.data.plates import (
     PLATE,
     CellLabels,
+    EvenlySpaced,
     LabelMaps,
     digest_of,
     encode,
@@ -48,13 +49,14 @@ from vcpipe.errors import InputError
 from vcpipe.files import digest
 from vcpipe.models.linear import MultiTaskLinear
 from vcpipe.objectives.multitask import NO_CLASS, task_losses
-from vcpipe.training.consumption import Meter, forget_files, read_once
+from vcpipe.training.consumption import Meter, files_under, forget_files, read_once
 from vcpipe.training.distributed import Process
 from vcpipe.training.loop import Settings, train
 from vcpipe.training.optimisers import build_optimizer
 
 CELLS_TO_PREDICT = 4096  # that are read together
 BATCHES_OF_CHANCE = 200  # drawn at random, to compare entropies with
+MEMORY, JOB, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 PACKAGES = ("torch", "scdataset", "numpy", "h5py", "zarr")
 
 
@@ -65,6 +67,11 @@ class Cells:
     reader: Reader
     labels: CellLabels
     classes_CT: np.ndarray
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Plates, and classes of each task, of all cells."""
+        by_task = dict(zip(TASKS, self.classes_CT.T, strict=True))
+        return {PLATE: self.labels.codes[PLATE], **by_task}
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ def open_experiment(
     train_CT, _ = encode(train_labels, classes)
     test_labels = read_labels(test, maps, "test_plates")
     test_CT, unknown = encode(test_labels, classes)
+    every, labels = [*train_paths, *val_paths, *test_paths], [dict(maps.of_drugs), classes]
     return Experiment(
         train=Cells(train, train_labels, train_CT),
         val=_held_out(val_paths, config, maps, classes) if val_paths else None,
@@ -123,8 +131,8 @@ def open_experiment(
         classes=classes,
         unknown=unknown,
         digests={
-            "data_digest": digest([digest_of([*train_paths, *test_paths]), data.max_train_cells]),
-            "test_digest": digest([digest_of(test_paths), data.max_test_cells]),
+            "data_digest": digest([digest_of(every), data.max_train_cells, labels]),
+            "test_digest": digest([digest_of(test_paths), data.max_test_cells, labels]),
         },
     )
 
@@ -133,7 +141,7 @@ def _held_out(
     paths: Sequence[Path], config: Loader, maps: LabelMaps, classes: Mapping[str, Sequence[str]]
 ) -> Cells:
     """Cells for val_loss; a label that training has no class for adds nothing to it."""
-    reader = open_plates(paths, config.data.max_val_cells)
+    reader = EvenlySpaced(open_plates(paths), config.data.max_val_cells)
     labels = read_labels(reader, maps, "val_plates")
     codes_CT, _ = encode(labels, classes)
     codes_CT[codes_CT >= np.array([len(classes[task]) for task in TASKS])] = NO_CLASS
@@ -193,7 +201,7 @@ class Watched:
 
     def __init__(self, batches: DenseBatches, cells: Cells):
         self.batches, self.reader = batches, batches.reader
-        self.codes = {name: cells.labels.codes[name] for name in (PLATE, *TASKS)}
+        self.codes = cells.numbers()
         self.sums, self.count, self.lock = np.zeros(len(self.codes)), 0, threading.Lock()
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
@@ -280,8 +288,8 @@ def entropies_of_chance(cells: Cells, batch_size: int, seed: int) -> dict[str, f
         for _ in range(BATCHES_OF_CHANCE)
     ]
     return {
-        name: float(np.mean([entropy_bits(cells.labels.codes[name][batch]) for batch in drawn]))
-        for name in (PLATE, *TASKS)
+        name: float(np.mean([entropy_bits(codes[batch]) for batch in drawn]))
+        for name, codes in cells.numbers().items()
     }
 
 
@@ -411,8 +419,26 @@ def prepare_cache(wanted: str, experiment: Experiment) -> str:
     files = experiment.files
     if wanted == "warm":
         read_once(files)
-        return "warm"
+        size = sum(file.stat().st_size for file in files_under(files))
+        # Of more than fits, the system keeps what was read last.
+        return "warm" if size <= room_for_files() else "partly warm"
     return "cold" if forget_files(files) else "unknown"
+
+
+def room_for_files() -> int:
+    """Bytes of files that the system can keep in memory, within the job's own limit (cgroup v2)."""
+    room = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    if MEMORY.exists():
+        lines = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+        # What holds files now counts as available.
+        room.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    if JOB.exists():
+        names = [line for line in JOB.read_text().splitlines() if line.startswith("0::")]
+        for folder in [GROUPS / name.removeprefix("0::").strip("/") for name in names]:
+            limits = [path / "memory.max" for path in (folder, *folder.parents)]
+            found = [path.read_text().strip() for path in limits if path.is_file()]
+            room += [int(limit) for limit in found if limit != "max"]
+    return min(room)
 
 
 @torch.no_grad()
