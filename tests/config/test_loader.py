@@ -2,7 +2,7 @@
 
 import pytest
 
-from vcpipe.config.loader import STRATEGIES, Loader
+from vcpipe.config.loader import STRATEGIES, Loader, plate_numbers
 from vcpipe.config.reading import PROJECT, read_pipeline, read_section, read_yaml, settings
 from vcpipe.errors import InputError
 
@@ -115,6 +115,29 @@ def test_a_strategys_settings_leave_the_others_out():
         "block_weighted"
     )
     assert config.only("streaming") != config.only("block_weighted")
+
+
+@pytest.mark.parametrize(
+    ("override", "concerns"),
+    [
+        ("weights.min_count_baseline=7", {"block_weighted", "true_weighted"}),
+        ("backend=zarr", {*STRATEGIES} - {"full_shuffle"}),
+        ("strategies.full_shuffle.block_size=8", {"full_shuffle"}),
+        ("scdataset.fetch_factor=4", {*STRATEGIES}),
+    ],
+)
+def test_a_setting_concerns_the_strategies_that_read_it(override, concerns):
+    before, after = loader(), loader(override)
+    assert {name for name in STRATEGIES if before.only(name) != after.only(name)} == concerns
+    for name in STRATEGIES:
+        assert after.only(name).loading(name) == after.loading(name)
+        assert after.only(name).backend_of(name) == after.backend_of(name)
+
+
+def test_files_are_called_after_plates():
+    assert plate_numbers("plate14_filt_Vevo_Tahoe100M.h5ad") == {14}
+    assert plate_numbers("Plate_03.h5ad") == {3}
+    assert plate_numbers("templates.h5ad") == set()
 
 
 @pytest.mark.parametrize(

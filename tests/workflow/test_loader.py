@@ -1,14 +1,17 @@
 """The loading experiment through Snakemake: its jobs, its table, its figures, the notebook."""
 
 import os
+import re
 
 import nbclient
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 
 from tests.workflow.conftest import PROJECT, Workflow, copy_of_the_project
-from vcpipe.config.loader import STRATEGIES, TASKS
+from vcpipe.config.loader import STRATEGIES, TASKS, Loader
+from vcpipe.data.simulated_plates import write_plates
 
 SUMMARY = "results/loader/summary.csv"
 LOADER = """
@@ -81,6 +84,23 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(fresh):
 def test_the_summary_of_models_does_not_depend_on_it(fresh):
     fresh.edit("tests/workflow/config.yaml", "gears:", f"{LOADER}\ngears:")
     assert not {"loader_experiment", "simulate_plates"} & set(fresh.planned())
+
+
+@pytest.mark.slow
+def test_plates_that_are_not_learned_from_and_labels_do_not_shuffle_again(fresh):
+    store, own = "results/shuffle_plates/store", fresh.folder / "own"
+    own.mkdir()
+    write_plates(own, Loader(**yaml.safe_load(LOADER)["loader"]).data.simulate)
+    labels = fresh.folder / "labels"
+    labels.mkdir()
+    text = re.sub("simulate: .*", "h5ad_dir: own\n    label_dir: labels", LOADER)
+    configured(fresh, text).run(store, config="loader.yaml")
+    for path in (own / "plate4.h5ad", own / "plate9.h5ad", own / "._plate1.h5ad"):
+        path.write_bytes(b"other")
+    (labels / "moa-fine.json").write_text("{}")
+    assert planned(fresh, store) == {}
+    (own / "plate2.h5ad").write_bytes(b"other")
+    assert planned(fresh, store) == {"shuffle_plates": 1}
 
 
 @pytest.fixture(scope="module")

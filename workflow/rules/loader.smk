@@ -31,7 +31,7 @@ rule shuffle_plates:
     params:
         config=lambda wildcards: settings(loader_section().training_cells()),
         plates=plates_folder,
-        data=content_of_plates,
+        data=content_of_training_plates,
         code=code("shuffle_plates"),
     shell:
         "python -m scripts.shuffle_plates --plates {params.plates:q} --threads {threads}"
@@ -50,7 +50,7 @@ rule collect_plates:
     params:
         config=lambda wildcards: settings(loader_section().training_cells()),
         plates=plates_folder,
-        data=content_of_plates,
+        data=content_of_training_plates,
         code=code("collect_plates"),
     shell:
         "python -m scripts.collect_plates --plates {params.plates:q}"
@@ -71,10 +71,14 @@ rule loader_experiment:
     conda:
         "../../envs/train.yaml"
     threads: PIPELINE.loader.scdataset.num_workers if PIPELINE.loader else 1
+    # Where a profile has one of it, one is measured at a time.
+    resources:
+        timed=1,
     params:
         config=lambda wildcards: settings(loader_section().only(wildcards.strategy)),
         plates=plates_folder,
-        data=content_of_plates,
+        data=content_of_all_plates,
+        labels=content_of_labels,
         store=lambda wildcards, input: f"--store {input.store}" if input.store else "",
         collection=lambda wildcards, input: (
             f"--collection {input.collection}" if input.collection else ""

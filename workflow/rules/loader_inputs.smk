@@ -1,6 +1,6 @@
 # What the rules of loader.smk read, as the section loader says it.
 
-from vcpipe.config.loader import STRATEGIES
+from vcpipe.config.loader import STRATEGIES, TASKS, plate_numbers
 
 
 def loader_section():
@@ -31,11 +31,28 @@ def simulated_plates(wildcards):
     return []
 
 
-def content_of_plates(wildcards):
-    """The content of the user's own plates and labels."""
+def content_of_training_plates(wildcards):
+    """The content of the user's own plates that are learned from."""
+    return content_of_plates(loader_section().data.train_plates)
+
+
+def content_of_all_plates(wildcards):
+    """The content of the user's own plates that are learned from, choose or are scored."""
     data = loader_section().data
-    folders = [folder for folder in (data.h5ad_dir, data.label_dir) if folder]
-    return [content_of(file) for folder in folders for file in files_in(folder)]
+    return content_of_plates([*data.train_plates, *data.val_plates, *data.test_plates])
+
+
+def content_of_plates(numbers):
+    """By number, for other plates may lie in the folder."""
+    folder = loader_section().data.h5ad_dir
+    files = sorted(Path(folder).glob("[!.]*.h5ad")) if folder else []
+    return [content_of(file) for file in files if plate_numbers(file.name) & set(numbers)]
+
+
+def content_of_labels(wildcards):
+    """The content of the user's own labels; shuffle_plates and collect_plates read none."""
+    folder = loader_section().data.label_dir
+    return [content_of(Path(folder) / f"{task}.json") for task in TASKS] if folder else []
 
 
 def chosen_strategy(wildcards):

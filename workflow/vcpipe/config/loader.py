@@ -1,5 +1,6 @@
 """loader: scDataset's training experiments, one classifier under each way to load cells."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,6 +16,11 @@ Backend = Literal["h5ad", "zarr", "store"]
 TASKS = ("cell_line", "drug", "moa-broad", "moa-fine")
 # The pairs of labels that the weighted strategies balance.
 WEIGHT_BY = ("cell_line", "drug")
+
+
+def plate_numbers(name: str) -> set[int]:
+    """The plates that a file is called after: plate14_filt_Vevo.h5ad is plate 14."""
+    return {int(digits) for digits in re.findall(r"(?i)plate[_-]?(\d+)", name)}
 
 
 class SimulatedPlates(Section):
@@ -82,8 +88,9 @@ class LoaderData(Section):
     simulate: SimulatedPlates | None = Field(None, description="plates to be simulated")
     label_dir: str | None = Field(
         None,
-        description="folder of <task>.json: of moa-broad and moa-fine {drug: label}, of cell_line "
-        "and drug the classes; null: labels are obs columns, classes those of training cells",
+        description="folder of moa-broad.json and moa-fine.json, {drug: label}, and perhaps of "
+        "cell_line.json and drug.json, their classes; null: labels are obs columns, classes those "
+        "of training cells",
     )
     train_plates: list[int] = Field(
         list(range(1, 13)), min_length=1, description="plates that are learned from"
@@ -96,7 +103,7 @@ class LoaderData(Section):
         None, ge=1, description="learn from the first cells only; null: all"
     )
     max_val_cells: int | None = Field(
-        None, ge=1, description="val_loss of the first cells only; null: all"
+        None, ge=1, description="val_loss of so many cells, evenly spaced; null: all"
     )
     max_test_cells: int | None = Field(
         None, ge=1, description="score the first cells only; null: all"
@@ -251,6 +258,7 @@ class Strategies(Section):
 _NEVER = 2**31
 
 STRATEGIES = tuple(Strategies.model_fields)
+WEIGHTED = ("block_weighted", "true_weighted")
 
 
 class Output(Section):
@@ -299,9 +307,14 @@ class Loader(Section):
         return "store" if strategy == "full_shuffle" else self.backend
 
     def only(self, strategy: str) -> "Loader":
-        """What a run of one strategy depends on: the other strategies stand at their defaults."""
+        """What a run of one strategy depends on: all else stands at its default."""
         kept = Strategies(**{strategy: getattr(self.strategies, strategy)})
-        return self.model_copy(update={"strategies": kept})
+        changes: dict = {"strategies": kept}
+        if strategy not in WEIGHTED:
+            changes["weights"] = Weights()
+        if strategy == "full_shuffle":
+            changes["backend"] = type(self).model_fields["backend"].default
+        return self.model_copy(update=changes)
 
     def loading(self, strategy: str) -> Loading:
         """The order in which a strategy sees cells, in the loader's own words."""
@@ -311,7 +324,7 @@ class Loader(Section):
             return Loading(strategy="block_shuffling", block_size=arm.block_size, **common)
         if strategy in ("streaming", "streaming_buffer"):
             return Loading(strategy=strategy, **common)
-        if strategy in ("block_weighted", "true_weighted"):
+        if strategy in WEIGHTED:
             common["weight_by"] = list(WEIGHT_BY)
             common["min_count_baseline"] = self.weights.min_count_baseline
         return Loading(strategy=strategy, block_size=arm.block_size, **common)

@@ -2,7 +2,6 @@
 
 # C cells, T tasks
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vcpipe.config.loader import TASKS
+from vcpipe.config.loader import TASKS, plate_numbers
 from vcpipe.data.loading.fetched_cells import FetchedCells
 from vcpipe.data.loading.h5ad_reader import H5adReader
 from vcpipe.data.loading.reader import LabelCodes, Reader
@@ -37,7 +36,7 @@ def find_plates(folder: Path, numbers: Sequence[int]) -> dict[int, Path]:
     paths = sorted(path for path in folder.glob("*.h5ad") if not path.name.startswith("."))
     found: dict[int, list[Path]] = {}
     for path in paths:
-        for number in {int(digits) for digits in re.findall(r"(?i)plate[_-]?(\d+)", path.name)}:
+        for number in plate_numbers(path.name):
             found.setdefault(number, []).append(path)
     missing = [number for number in numbers if number not in found]
     if missing:
@@ -114,7 +113,7 @@ class LabelMaps:
 
 
 def read_label_maps(folder: Path | None) -> LabelMaps:
-    """Read <task>.json: of a mechanism {drug: label}, of cell_line and drug (may lack) the classes."""
+    """Read <task>.json: of both mechanisms {drug: label}, of others, where these are, classes."""
     if folder is None:
         return LabelMaps({}, {})
     folder = Path(folder)
