@@ -10,7 +10,8 @@ THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: help
 help:
-	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html"
+	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html,"
+	@echo "            and ways to load cells, compared -> results/loader/summary.csv"
 	@echo "make test   the test suite (make test-all: the slow ones too)"
 	@echo "make upstream-test  our files in the real cell-gears, scgpt and the two below (11 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
@@ -46,17 +47,20 @@ endef
 .PHONY: env
 env: .venvs/$(or $(NAME),NAME)/installed.lock
 
+DEMO := results/eval/summary.csv results/loader/summary.csv
+
 # On a terminal with a progress bar; into a file or a pipe Snakemake's own log says more.
 demo: .venv/installed.lock
 	@bar=; if [ -t 1 ]; then bar="--logger rich"; fi; set -x; \
-	  snakemake --profile profiles/demo results/eval/summary.csv $$bar
+	  snakemake --profile profiles/demo $(DEMO) $$bar
 	@$(MAKE) --no-print-directory results/report.html
 	@python -m scripts.show_summary results/eval/summary.csv
 	@echo "summary: results/eval/summary.csv"
+	@echo "loading: results/loader/summary.csv"
 	@echo "report:  results/report.html"
 
-results/report.html: results/eval/summary.csv
-	snakemake --profile profiles/demo --report results/.report.html
+results/report.html: $(DEMO)
+	snakemake --profile profiles/demo $(DEMO) --report results/.report.html
 	@mv results/.report.html $@
 
 test: .venv/installed.lock

@@ -1,9 +1,12 @@
 """What `make demo` must leave behind; run by .ci/run after it, not by `make test`."""
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from vcpipe.config.loader import STRATEGIES, TASKS
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "results"
@@ -53,8 +56,37 @@ def test_the_checks_find_every_knockdown_of_the_simulated_screen():
     assert checks["advice"].isna().all()
 
 
+@pytest.fixture(scope="module")
+def loading() -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "loader/summary.csv")
+
+
+def test_every_strategy_was_run_with_each_seed(loading):
+    runs = loading[loading["seed"].notna()]
+    found = sorted(zip(runs["strategy"], runs["seed"].astype(int), runs["task"], strict=True))
+    assert found == sorted(product(STRATEGIES, (0, 1, 2), TASKS))
+
+
+def test_drugs_are_learned_the_better_the_more_cells_are_mixed(loading):
+    """scDataset's finding; a store that is shuffled once is as good as random order."""
+    of_drug = loading[loading["task"] == "drug"].groupby("strategy")["macro_f1"].mean()
+    assert of_drug["streaming"] < of_drug["block_shuffling"] < of_drug["random_sampling"]
+    assert of_drug["full_shuffle"] == pytest.approx(of_drug["random_sampling"], abs=0.1)
+
+
+def test_batches_of_blocks_and_of_the_store_are_mixed(loading):
+    mixed = loading.groupby("strategy")["entropy_plate"].mean()
+    most = loading["entropy_plate_of_chance"].mean()
+    assert mixed["streaming"] < 0.2 * most
+    assert mixed["full_shuffle"] == pytest.approx(most, rel=0.1)
+
+
 def test_the_report_holds_the_table_and_the_figures():
     text = (RESULTS / "report.html").read_text()
     assert "System Message" not in text
-    for name in ("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "knockdown.svg"):
-        assert name in text
+    for name in (
+        *("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "knockdown.svg"),
+        *("loader/over_seeds.tsv", "loader/comparison.svg", "loader/training_curves.svg"),
+        *("loader/time_comparison.svg", "loader/quality.svg"),
+    ):
+        assert name in text, name
