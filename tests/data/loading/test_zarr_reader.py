@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -132,20 +131,6 @@ def test_a_range_is_a_part_of_the_cells_with_the_same_keys(readers):
 def test_a_pickled_reader_opens_the_collection_anew(readers):
     reader = pickle.loads(pickle.dumps(readers["three"]))
     assert_rows(rows_at(reader, [59, 8, 7]), COUNTS[[59, 8, 7]])
-
-
-def _put_rows(reader, queue):
-    queue.put(rows_at(reader, [40, 3]).counts)
-
-
-def test_a_forked_process_reads_on(readers):
-    expected = rows_at(readers["three"], [40, 3]).counts
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=_put_rows, args=(readers["three"], queue))
-    process.start()
-    assert np.array_equal(queue.get(timeout=60), expected)
-    process.join()
 
 
 def test_a_block_is_the_cells_of_a_chunk(readers):
