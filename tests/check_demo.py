@@ -1,8 +1,14 @@
 """What `make demo` must leave behind; run by .ci/run after it, not by `make test`."""
 
+import os
+import re
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pandas as pd
 import pytest
 
@@ -90,3 +96,21 @@ def test_the_report_holds_the_table_and_the_figures():
         *("loader/time_comparison.svg", "loader/quality.svg"),
     ):
         assert name in text, name
+
+
+def test_a_strategy_that_is_disabled_makes_nothing_else_anew():
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "-n"]
+    command += ["results/loader/summary.csv", "--config"]
+    command += ["set=loader.strategies.streaming.enabled=false"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    rules = re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
+    assert rules == ["summarise_loader"]
+
+
+def test_the_notebook_draws_its_figures_of_them(monkeypatch):
+    monkeypatch.setitem(os.environ, "VCPIPE_RESULTS", str(RESULTS))
+    notebook = nbformat.read(PROJECT / "scripts/analyze_results.ipynb", as_version=4)
+    folder = {"metadata": {"path": str(PROJECT / "scripts")}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=folder).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5

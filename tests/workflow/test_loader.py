@@ -1,16 +1,13 @@
-"""The loading experiment through Snakemake: its jobs, its table, its figures, the notebook."""
+"""The loading experiment through Snakemake: its jobs. tests/check_demo.py looks at its results."""
 
-import os
 import re
 
-import nbclient
 import nbformat
-import pandas as pd
 import pytest
 import yaml
 
-from tests.workflow.conftest import PROJECT, Workflow, copy_of_the_project
-from vcpipe.config.loader import STRATEGIES, TASKS, Loader
+from tests.workflow.conftest import PROJECT, Workflow
+from vcpipe.config.loader import STRATEGIES, Loader
 from vcpipe.data.simulated_plates import write_plates
 
 SUMMARY = "results/loader/summary.csv"
@@ -101,61 +98,6 @@ def test_plates_that_are_not_learned_from_and_labels_do_not_shuffle_again(fresh)
     assert planned(fresh, store) == {}
     (own / "plate2.h5ad").write_bytes(b"other")
     assert planned(fresh, store) == {"shuffle_plates": 1}
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory) -> Workflow:
-    workflow = copy_of_the_project(tmp_path_factory.mktemp("loader") / "project")
-    configured(workflow).run(SUMMARY, config="loader.yaml")
-    return workflow
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("loader_experiment")
-def test_the_table_has_every_enabled_strategy_seed_and_task(experiment):
-    summary = pd.read_csv(experiment.folder / SUMMARY)
-    runs = summary[summary["seed"].notna()]
-    assert set(runs["strategy"]) == set(ENABLED)
-    assert len(runs) == len(ENABLED) * 2 * len(TASKS)
-    assert set(summary["strategy"]) - set(ENABLED) == {"chance", "majority"}
-    assert (runs["cells_per_second"] > 0).all()
-    folder = experiment.folder / "results/loader"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "comparison.svg",
-        "over_seeds.tsv",
-        "quality.svg",
-        "summary.csv",
-        "time_comparison.svg",
-        "training_curves.svg",
-    ]
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("loader_experiment")
-def test_nothing_is_made_again_when_another_strategy_is_disabled(experiment):
-    config = experiment.folder / "loader.yaml"
-    less = config.read_text().replace("strategies:", "strategies:\n    streaming: {enabled: false}")
-    (experiment.folder / "less.yaml").write_text(less)
-    jobs = experiment.planned(target=SUMMARY, config="less.yaml")
-    assert jobs == {"summarise_loader": 1}
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("loader_experiment")
-def test_the_notebook_runs_on_it(experiment, monkeypatch):
-    monkeypatch.setitem(os.environ, "VCPIPE_RESULTS", str(experiment.folder / "results"))
-    notebook = nbformat.read(PROJECT / "scripts/analyze_results.ipynb", as_version=4)
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(PROJECT / "scripts")}}
-    )
-    client.execute()
-    pictures = [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    assert len(pictures) == 5
 
 
 def test_the_notebook_is_kept_without_results():
