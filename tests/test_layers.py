@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 LIBRARY = Path(__file__).parents[1] / "workflow" / "vcpipe"
-GROUND = {"errors", "files", "provenance"}
+GROUND = {"errors", "files", "memory", "provenance"}
 ALLOWED = {
     "config": GROUND,
     "data": GROUND | {"config"},

@@ -170,9 +170,9 @@ def test_labels_with_more_combinations_than_can_be_numbered_are_refused(
 def test_memory_of_a_buffer_is_used_again(tmp_path, counts):
     reader = StoreReader(make(tmp_path / "store", counts))
     buffer = reader.read(np.arange(200))
-    first = buffer.ids.ctypes.data
+    first = buffer.held.ids.ctypes.data
     rows = buffer.rows(np.arange(200))
     del buffer
     again = reader.read(np.arange(199, -1, -1))
-    assert again.ids.ctypes.data == first
+    assert again.held.ids.ctypes.data == first
     assert same(rows, reader.store.rows(np.arange(200)))

@@ -14,8 +14,8 @@ class Cells:
 
     first: np.ndarray  # int64
     lengths: np.ndarray  # uint32
-    ids: np.ndarray  # int32, ascending within a cell
-    counts: np.ndarray  # uint32
+    ids: np.ndarray  # int32, ascending within a cell; where that is enough, uint16
+    counts: np.ndarray  # uint32; where that is enough, uint16
     totals: np.ndarray  # uint64
     keys: np.ndarray  # uint64
 
@@ -61,6 +61,30 @@ def copy_numbers(numbers, out) -> None:
     """Also into a larger kind of numbers."""
     for entry in range(len(numbers)):
         out[entry] = numbers[entry]
+
+
+def gathered(cells: Cells, chosen: np.ndarray) -> Rows:
+    """Chosen cells in arrays of their own, in this order."""
+    return Rows(
+        *_gather(
+            *(cells.first, cells.lengths, cells.ids, cells.counts, cells.totals, cells.keys),
+            chosen,
+        )
+    )
+
+
+@compiled
+def _gather(first, lengths, ids, counts, totals, keys, chosen):
+    num = len(chosen)
+    starts = np.zeros(num + 1, np.int64)
+    its_totals, its_keys = np.empty(num, np.uint64), np.empty(num, np.uint64)
+    for place in range(num):
+        cell = chosen[place]
+        starts[place + 1] = starts[place] + np.int64(lengths[cell])
+        its_totals[place], its_keys[place] = totals[cell], keys[cell]
+    its_ids, its_counts = np.empty(starts[num], np.int32), np.empty(starts[num], np.uint32)
+    copy_entries(first, lengths, ids, counts, chosen, its_ids, its_counts)
+    return starts, its_ids, its_counts, its_totals, its_keys
 
 
 def copied(parts: list[Cells], chosen: list[np.ndarray]) -> Cells:

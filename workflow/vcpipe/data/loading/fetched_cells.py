@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import xxhash
 
 from vcpipe.data.cell_keys import number
-from vcpipe.data.cell_store.cells import Cells, copied, rows_of
+from vcpipe.data.cell_store.cells import Cells, copied, gathered
 from vcpipe.data.checked_counts import Place, checked_counts
 from vcpipe.data.counts import is_missing
 from vcpipe.data.loading.reader import LabelCodes
@@ -26,11 +26,14 @@ class FetchedCells:
     """A buffer that holds each cell once, however often it was asked for."""
 
     positions: np.ndarray  # int64
-    cells: Cells
+    distinct: Cells
     place: np.ndarray  # int64: of each position among the cells
 
+    def cells(self, places: np.ndarray) -> tuple[Cells, np.ndarray]:
+        return self.distinct, self.place[places]
+
     def rows(self, places: np.ndarray) -> Rows:
-        return rows_of(copied([self.cells], [self.place[places]]))
+        return gathered(*self.cells(places))
 
 
 def fetched_cells(positions: np.ndarray, distinct: np.ndarray, cells: Cells) -> FetchedCells:

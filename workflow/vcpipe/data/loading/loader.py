@@ -6,21 +6,28 @@ packing are compiled loops that run beside Python.
 
 import math
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from vcpipe.config.loading import Loading
-from vcpipe.data.cell_store.cells import cells_of, copied, rows_of
+from vcpipe.data.cell_store.cells import Cells, cells_of, gathered
 from vcpipe.data.loading.planning import plan_epoch
 from vcpipe.data.loading.plans import Plan, Segment, Share
 from vcpipe.data.loading.reader import Batches, Buffer, Reader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.rows import Rows, concatenated
+from vcpipe.memory import keep_freed_memory
 
-# Batches under way for each thread, beyond the one that is being learned from.
+# A thread makes as many batches in turn as hold so many cells: handing over takes time, too.
+CELLS_OF_TURN = 256
+# Of a small buffer it makes fewer, so that not many buffers are held.
+TURNS_OF_BUFFER = 8
+# Turns under way for each thread, beyond the one that is being learned from.
 AHEAD = 2
 
 
@@ -35,6 +42,7 @@ class Loader:
         seed: int,
         threads: int = 1,
     ):
+        keep_freed_memory()
         self.batches, self.config, self.share = batches, config, share
         self.seed, self.threads = seed, threads
         self.waited, self.cells = 0.0, 0
@@ -56,41 +64,73 @@ class Loader:
         plan, before = self.plan(epoch, done), sum(its.steps for its in done)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="loader")
         ring = _Ring(plan, self.batches.reader, pool)
-        under_way: deque[tuple[int, Future]] = deque()
-
+        turns: deque[Future[_Made]] = deque()
+        most = CELLS_OF_TURN // self.share.batch_size, self.share.fetch_factor // TURNS_OF_BUFFER
+        steps_of_turn = max(1, min(most))
         began = time.perf_counter()
-
-        def take() -> dict[str, np.ndarray]:
-            size, future = under_way.popleft()
-            made = future.result()
-            self.waited += time.perf_counter() - began
-            self.cells += size
-            return made
-
         try:
-            for step in range(first_step, plan.num_steps):
-                draw = BatchDraw(self.seed, epoch, before + step, self.share.rank)
-                start, stop = plan.step_start(step), plan.step_start(step + 1)
-                parts = ring.parts(start, stop)
-                under_way.append((stop - start, pool.submit(self._make, parts, draw)))
-                if len(under_way) > AHEAD * self.threads:
-                    yield take()
+            for first in range(first_step, plan.num_steps, steps_of_turn):
+                last = min(first + steps_of_turn, plan.num_steps)
+                starts = [plan.step_start(step) for step in range(first, last + 1)]
+                draws = [
+                    BatchDraw(self.seed, epoch, before + step, self.share.rank)
+                    for step in range(first, last)
+                ]
+                parts = ring.parts(starts[0], starts[-1])
+                turns.append(pool.submit(self._make, parts, starts, draws))
+                if len(turns) > AHEAD * self.threads:
+                    for batch in self._taken(turns, began):
+                        yield batch
+                        began = time.perf_counter()
+            while turns:
+                for batch in self._taken(turns, began):
+                    yield batch
                     began = time.perf_counter()
-            while under_way:
-                yield take()
-                began = time.perf_counter()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _make(self, parts: list["_Part"], draw: BatchDraw) -> dict[str, np.ndarray]:
-        for part in parts:
-            part.filled()
-        buffers = [part.buffer for part in parts]
-        places = [np.arange(part.start, part.stop) for part in parts]
-        if len(parts) == 1:
-            return self.batches.batch(buffers[0], places[0], draw)
-        joined = TwoBuffers(buffers, places)
-        return self.batches.batch(joined, np.arange(len(joined.positions)), draw)
+    def _taken(
+        self, turns: deque[Future["_Made"]], began: float
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The batches of the next turn."""
+        made = turns.popleft().result()
+        self.waited += time.perf_counter() - began
+        for size, batch in made.batches:
+            self.cells += size
+            yield batch
+        if made.error is not None:
+            raise made.error
+
+    def _make(self, parts: list["_Part"], starts: list[int], draws: list[BatchDraw]) -> "_Made":
+        """Batches of the stretches between the starts, up to the first that can't be made."""
+        batches = []
+        try:
+            for part in parts:
+                part.filling.wait()
+            for start, stop, draw in zip(starts[:-1], starts[1:], draws, strict=True):
+                its = [part for part in parts if part.start < stop and start < part.stop]
+                buffers, places = (
+                    [part.filling.buffer for part in its],
+                    [
+                        np.arange(max(start, part.start), min(stop, part.stop)) - part.start
+                        for part in its
+                    ],
+                )
+                if len(its) > 1:
+                    buffers = [TwoBuffers(buffers, places)]
+                    places = [np.arange(stop - start)]
+                batches.append((stop - start, self.batches.batch(buffers[0], places[0], draw)))
+        except Exception as error:
+            return _Made(batches, error)
+        return _Made(batches)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Batches with their numbers of cells, and what went wrong with the one behind them."""
+
+    batches: list[tuple[int, dict[str, np.ndarray]]]
+    error: Exception | None = None
 
 
 class _Filling:
@@ -98,39 +138,42 @@ class _Filling:
 
     def __init__(self, plan: Plan, number: int, reader: Reader, pool: ThreadPoolExecutor):
         self.begun = pool.submit(lambda: _begin(reader, plan.positions(number)))
-        self.num_submitted = 0
+        self.tasks: Sequence[Callable[[], None]] | None = None
         self.futures: list[Future] = []
-
-    @property
-    def buffer(self) -> Buffer:
-        return self.begun.result()[0]
+        self.is_full = False
 
     def submit_all(self, pool: ThreadPoolExecutor) -> None:
-        tasks = self.begun.result()[1]
-        self._submit(tasks[self.num_submitted :], pool)
+        if self.tasks is None:
+            self.buffer, self.tasks = self.begun.result()
+        if len(self.futures) < len(self.tasks):
+            self._submit(len(self.tasks), pool)
 
     def submit_share(self, pool: ThreadPoolExecutor, share: float) -> None:
         """Some of the tasks, as soon as it is known what they are."""
-        if self.begun.done():
-            tasks, first = self.begun.result()[1], self.num_submitted
-            self._submit(tasks[first : first + math.ceil(share * len(tasks))], pool)
+        if self.tasks is None and self.begun.done():
+            self.buffer, self.tasks = self.begun.result()
+        if self.tasks is not None:
+            self._submit(math.ceil(share * len(self.tasks)), pool)
 
-    def _submit(self, tasks: Sequence[Callable[[], None]], pool: ThreadPoolExecutor) -> None:
-        self.futures += [pool.submit(task) for task in tasks]
-        self.num_submitted += len(tasks)
+    def wait(self) -> None:
+        """Until it is full, in a task that began after all of its own, which can't be blocked."""
+        if not self.is_full:
+            for future in self.futures:
+                future.result()
+            self.is_full = True
+
+    def _submit(self, most: int, pool: ThreadPoolExecutor) -> None:
+        first = len(self.futures)
+        self.futures += [pool.submit(task) for task in self.tasks[first : first + most]]
 
 
+@dataclass(frozen=True)
 class _Part:
-    """Some cells of a buffer, which may still be filled."""
+    """A buffer, which may still be filled, and the stretch of the stream that it holds."""
 
-    def __init__(self, filling: _Filling, start: int, stop: int):
-        self.buffer, self.futures = filling.buffer, filling.futures
-        self.start, self.stop = start, stop
-
-    def filled(self) -> None:
-        # These tasks began before this one, so that waiting for them can't block them.
-        for future in self.futures:
-            future.result()
+    filling: _Filling
+    start: int
+    stop: int
 
 
 class _Ring:
@@ -138,25 +181,23 @@ class _Ring:
 
     def __init__(self, plan: Plan, reader: Reader, pool: ThreadPoolExecutor):
         self.plan, self.reader, self.pool = plan, reader, pool
+        self.starts = plan.buffer_starts.tolist()
         self.fillings: dict[int, _Filling] = {}
 
     def parts(self, start: int, stop: int) -> list[_Part]:
-        """The buffers, one or several, that hold a stretch of the stream."""
-        starts = self.plan.buffer_starts
-        first = int(np.searchsorted(starts, start, side="right")) - 1
-        last = int(np.searchsorted(starts, stop, side="left")) - 1
+        """The buffers, one or several, that a stretch of the stream lies in."""
+        starts = self.starts
+        first, last = bisect_right(starts, start) - 1, bisect_left(starts, stop) - 1
         for number in [each for each in self.fillings if each < first]:
             del self.fillings[number]
         made = []
         for number in range(first, last + 1):
             filling = self._filling(number)
             filling.submit_all(self.pool)
-            begin, end = int(starts[number]), int(starts[number + 1])
-            made.append(_Part(filling, max(start, begin) - begin, min(stop, end) - begin))
+            made.append(_Part(filling, starts[number], starts[number + 1]))
         if last + 2 < len(starts):
-            ahead = self._filling(last + 1)
             share = (stop - start) / (starts[last + 1] - starts[last])
-            ahead.submit_share(self.pool, share)
+            self._filling(last + 1).submit_share(self.pool, share)
         return made
 
     def _filling(self, number: int) -> _Filling:
@@ -183,6 +224,9 @@ class LaterBuffer:
     def fill(self) -> None:
         self.buffer = self.reader.read(self.positions)
 
+    def cells(self, places: np.ndarray) -> tuple[Cells, np.ndarray]:
+        return self.buffer.cells(places)
+
     def rows(self, places: np.ndarray) -> Rows:
         return self.buffer.rows(places)
 
@@ -195,7 +239,9 @@ class TwoBuffers:
         parts = zip(buffers, places, strict=True)
         self.positions = np.concatenate([buffer.positions[its] for buffer, its in parts])
 
-    def rows(self, places: np.ndarray) -> Rows:
+    def cells(self, places: np.ndarray) -> tuple[Cells, np.ndarray]:
         parts = [buffer.rows(its) for buffer, its in zip(self.buffers, self.places, strict=True)]
-        whole = concatenated(parts)
-        return rows_of(copied([cells_of(whole)], [np.asarray(places)]))
+        return cells_of(concatenated(parts)), np.asarray(places)
+
+    def rows(self, places: np.ndarray) -> Rows:
+        return gathered(*self.cells(places))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vcpipe.data.cell_store.cells import Cells
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.rows import Rows
 
@@ -17,8 +18,12 @@ class Buffer(Protocol):
 
     positions: np.ndarray  # int64: of the reader, in the order in which they were asked for
 
+    def cells(self, places: np.ndarray) -> tuple[Cells, np.ndarray]:
+        """Arrays that hold cells, and which of them are those at the places: nothing is copied."""
+        ...
+
     def rows(self, places: np.ndarray) -> Rows:
-        """Cells by their places in `positions`, in the order of places; several threads ask."""
+        """Copies of cells by their places in `positions`, in the order of places; several threads ask."""
         ...
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vcpipe.data.cell_store.cells import Cells, copied, copy_entries
+from vcpipe.data.cell_store.cells import Cells, copied, gathered
 from vcpipe.data.cell_store.layout import MANIFEST
 from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.loading.reader import LabelCodes
@@ -182,6 +182,7 @@ class StoreBuffer:
         sizes = np.array([len(store.block_positions(number)) for number in self.blocks.tolist()])
         self.keeps_all = 2 * len(positions) >= sizes.sum()
         self._lock = threading.Lock()
+        self.held: Cells | None = None
         if self.keeps_all:
             self.cell_starts = starts_of(sizes)
             self.cell = self.cell_starts[block] + rows
@@ -199,20 +200,23 @@ class StoreBuffer:
         fill = self._fill_block if self.keeps_all else self._fill_part
         return [lambda number=number: fill(number) for number in range(len(self.blocks))]
 
-    def rows(self, places: np.ndarray) -> Rows:
-        if not self.keeps_all:
+    def cells(self, places: np.ndarray) -> tuple[Cells, np.ndarray]:
+        if self.held is None:
             self._join()
-        chosen = self.cell[places]
-        starts = starts_of(self.lengths[chosen])
-        ids, counts = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.uint32)
-        copy_entries(self.first, self.lengths, self.ids, self.counts, chosen, ids, counts)
-        return Rows(starts, ids, counts, self.totals[chosen], self.keys[chosen])
+        return self.held, self.cell[places]
+
+    def rows(self, places: np.ndarray) -> Rows:
+        return gathered(*self.cells(places))
 
     def _allocate(self, num_cells: int, num_entries: int) -> None:
-        self.first, self.lengths = np.empty(num_cells, np.int64), np.empty(num_cells, np.int64)
-        self.totals, self.keys = np.empty(num_cells, np.uint64), np.empty(num_cells, np.uint64)
         self._lent = self.reader.lend(num_entries)
-        self.ids, self.counts = (its[:num_entries] for its in self._lent)
+        self.held = Cells(
+            np.empty(num_cells, np.int64),
+            np.empty(num_cells, np.uint32),
+            *(its[:num_entries] for its in self._lent),
+            np.empty(num_cells, np.uint64),
+            np.empty(num_cells, np.uint64),
+        )
 
     def __del__(self):
         # All that leaves a buffer is copied, so nothing else can look at these arrays.
@@ -220,14 +224,15 @@ class StoreBuffer:
             self.reader.take_back(self._lent)
 
     def _fill_block(self, number: int) -> None:
+        held = self.held
         cells = slice(*self.cell_starts[number : number + 2])
         entries = slice(*self.entry_starts[number : number + 2])
         its = self.reader.store.open_block(
-            int(self.blocks[number]), self.reader.modality, self.ids[entries], self.counts[entries]
+            int(self.blocks[number]), self.reader.modality, held.ids[entries], held.counts[entries]
         )
-        self.first[cells] = its.starts[:-1] + entries.start
-        self.lengths[cells] = np.diff(its.starts)
-        self.totals[cells], self.keys[cells] = its.totals, its.keys
+        held.first[cells] = its.starts[:-1] + entries.start
+        held.lengths[cells] = np.diff(its.starts)
+        held.totals[cells], held.keys[cells] = its.totals, its.keys
 
     def _fill_part(self, number: int) -> None:
         store, modality = self.reader.store, self.reader.modality
@@ -244,10 +249,6 @@ class StoreBuffer:
     def _join(self) -> None:
         """Put the parts together when all are there."""
         with self._lock:
-            if not self._parts:
-                return
-            whole = copied(self._parts, [np.arange(len(part)) for part in self._parts])
-            self.first, self.lengths = whole.first, whole.lengths.astype(np.int64)
-            self.ids, self.counts = whole.ids, whole.counts
-            self.totals, self.keys = whole.totals, whole.keys
-            self._parts = []
+            if self.held is None:
+                self.held = copied(self._parts, [np.arange(len(part)) for part in self._parts])
+                self._parts = []
