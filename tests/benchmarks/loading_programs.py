@@ -65,17 +65,21 @@ def token_batches(reader, strategy: str):
     """The 1,000 genes of most counts of each cell, ties drawn, packed without gaps."""
     from vcpipe.config.fitting import Fit
     from vcpipe.config.tokens import Tokenizer
+    from vcpipe.data.draws import Draw
+    from vcpipe.data.tokens.collate import collate
     from vcpipe.data.tokens.fitted import Fitted
     from vcpipe.data.tokens.packing import Specials
-    from vcpipe.data.tokens.tokenize import tokenize
+    from vcpipe.data.tokens.tokenize import recipe_of
 
-    special = Specials(0, 1, -1, 0, 0, -1)
-    config = Tokenizer(strategy=strategy, max_genes=1001)
+    special = Specials(0, 1, -1, 0.0, 0.0, -1.0)
+    recipe = recipe_of(Tokenizer(strategy=strategy, max_genes=1001), Fitted(Fit()))
 
     class TokenBatches(RawBatches):
         def batch(self, buffer, places, draw):
-            named = {"seed": draw.seed, "epoch": draw.epoch}
-            its = tokenize(buffer.rows(places), special, config, Fitted(Fit()), **named)
+            cells, chosen = buffer.cells(places)
+            keys = cells.keys[chosen]
+            named = Draw(draw.seed, draw.epoch)
+            its = collate(cells, chosen, keys, recipe, special, named)
             return {"starts": its.starts, "genes": its.genes, "values": its.values}
 
     return TokenBatches(reader)

@@ -18,10 +18,13 @@ from tests.benchmarks.token_cells import batches, read_rows
 from vcpipe.config.fitting import Fit
 from vcpipe.config.tokens import Masking, Tokenizer
 from vcpipe.data.binning import quantile_bins
+from vcpipe.data.cell_store.cells import cells_of
+from vcpipe.data.draws import Draw
+from vcpipe.data.tokens.collate import collate
 from vcpipe.data.tokens.fitted import Fitted
-from vcpipe.data.tokens.masking import mask_genes, padded_masked
+from vcpipe.data.tokens.masking import hidden_genes
 from vcpipe.data.tokens.packing import Specials, padded
-from vcpipe.data.tokens.tokenize import tokenize
+from vcpipe.data.tokens.tokenize import recipe_of, tokenize
 
 BATCH = 64
 SEED = 11
@@ -61,11 +64,13 @@ def tokens_of(name: str, path: Path) -> dict:
     first = padded(tokens, SPECIAL.pad_id, SPECIAL.pad_value)
     np.savez(path.with_name(f"{path.stem}_ours_{name}.npz"), **first)
 
+    recipe, hiding = recipe_of(config, fitted), hidden_genes(Masking(), SPECIAL, gene_ids)
+
     def make_batches() -> None:
         for part in parts:
-            tokens = tokenize(part, SPECIAL, config, fitted, seed=0, epoch=0)
-            masked = mask_genes(tokens, Masking(), SPECIAL, gene_ids, seed=0, epoch=0)
-            padded_masked(masked, SPECIAL)
+            cells, all_of_them = cells_of(part), np.arange(len(part))
+            named = recipe, SPECIAL, Draw(0, 0)
+            collate(cells, all_of_them, part.keys, *named, hiding=hiding, is_padded=True).padded()
 
     return {"cpu": cpu_of(make_batches), "num_cells": len(rows)}
 

@@ -9,16 +9,14 @@ from vcpipe.config.tokens import Tokenizer
 from vcpipe.data.binning import (
     bin_cell,
     bin_values,
-    edge_bins,
     quantile_bins,
-    uniform_bins,
     uniform_value_bins,
 )
 from vcpipe.data.draws import Draw
 from vcpipe.data.normalised_values import normalised_values
 from vcpipe.data.rows import Rows
-from vcpipe.data.tokens.binned_expression import bins
 from vcpipe.data.tokens.fitted import Fitted
+from vcpipe.data.tokens.tokenize import bins
 from vcpipe.errors import InputError
 
 few = settings(max_examples=60, deadline=None, derandomize=True)
@@ -170,32 +168,40 @@ def test_uniform_bins_have_scmodelforges_digits(generator):
     values = normalised_values(rows, Fit())
     inner = np.linspace(0.0, 10.0, 52)[1:-1].astype(np.float32)
     expected = np.searchsorted(inner, values, side="left")
-    assert np.array_equal(uniform_bins(rows, 51, 10.0, 1e4, True), expected)
+    uniform = Tokenizer(binning_method="uniform", n_bins=51, value_max=10.0)
+    assert np.array_equal(bins(rows, uniform, Fitted(Fit()), Draw(0, 0)), expected)
     assert np.array_equal(uniform_value_bins(values, 51, 10.0), expected)
     edge = np.float32(inner[0])
     some = np.array([edge, np.nextafter(edge, 1), 9.99, 10, 30], dtype=np.float32)
     assert uniform_value_bins(some, 51, 10.0).tolist() == [0, 1, 50, 50, 50]
 
 
+def edge_bins(rows, edges, fit=None, epoch=None) -> np.ndarray:
+    ties = "middle" if epoch is None else "random"
+    config = Tokenizer(binning_method="quantile", n_bins=len(edges), binning_ties=ties)
+    return bins(rows, config, Fitted(fit or Fit(), bin_edges=edges), Draw(0, epoch or 0))
+
+
 def test_fitted_edges_part_training_values_evenly_and_hold_values_beyond_them(generator):
     rows = rows_of(generator.poisson(30.0, (20, 500)))
     values = normalised_values(rows, Fit())
     edges = np.quantile(values, np.linspace(0, 1, 11))
-    found = edge_bins(rows, edges, 1e4, True)
+    found = edge_bins(rows, edges)
     assert (found.min(), found.max()) == (1, 10)
     np.testing.assert_allclose(np.bincount(found)[1:] / len(found), 0.1, atol=0.01)
-    assert set(edge_bins(rows, edges + 100, 1e4, True)) == {1}
-    assert set(edge_bins(rows, edges - 100, 1e4, True)) == {10}
+    assert set(edge_bins(rows, edges + 100)) == {1}
+    assert set(edge_bins(rows, edges - 100)) == {10}
 
 
 def test_equal_edges_never_change_the_number_of_bins():
     """np.unique would leave 3 of 9 bins; a value at several edges takes the middle of its bins."""
     rows = rows_of(np.array([[1, 1, 2, 3, 4]]))
     edges = np.array([1, 1, 1, 1, 1, 1, 2, 3, 4, 4.0])
-    assert edge_bins(rows, edges, 0.0, False).tolist() == [3, 3, 6, 7, 8]
-    drawn = [edge_bins(rows, edges, 0.0, False, draw=Draw(0, e)) for e in range(60)]
-    assert {bins[0] for bins in drawn} == {1, 2, 3, 4, 5}
-    assert {tuple(bins[2:]) for bins in drawn} == {(6, 7, 8)}
+    as_counted = Fit(normalize=None, log1p=False)
+    assert edge_bins(rows, edges, as_counted).tolist() == [3, 3, 6, 7, 8]
+    drawn = [edge_bins(rows, edges, as_counted, epoch) for epoch in range(60)]
+    assert {its[0] for its in drawn} == {1, 2, 3, 4, 5}
+    assert {tuple(its[2:]) for its in drawn} == {(6, 7, 8)}
 
 
 def test_edges_must_be_as_many_as_bins(generator):

@@ -47,7 +47,7 @@ from vcpipe.data.preprocessing_record import read_record
 from vcpipe.data.tokens.asked_genes import genes_to_ask
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.data.tokens.gene_embedding import check_embedding_dim
-from vcpipe.data.tokens.masking import mask_genes
+from vcpipe.data.tokens.masking import hidden_genes
 from vcpipe.data.tokens.packing import Tokens, specials
 from vcpipe.data.tokens.paired_peaks import Chromosomes, PairedBatch, paired_batch
 from vcpipe.data.tokens.tokenize import tokenize
@@ -305,10 +305,8 @@ class AtlasChain(Chain):
         special = specials(names.vocabularies.of("rna", "human").ids, SpecialTokens())
         rows = store.rows(np.arange(8))
         measured = measured_by([store.measured["rna"]["cells"]], np.zeros(8))
-        tokens = tokenize(rows, special, config, fitted, seed=0, epoch=0, measured=measured)
-        genes = store.measured["rna"]["cells"]
-        mask_genes(tokens, config.masking, special, genes, seed=0, epoch=0)
-        return tokens
+        hidden_genes(config.masking, special, store.measured["rna"]["cells"])
+        return tokenize(rows, special, config, fitted, seed=0, epoch=0, measured=measured)
 
     def pair(self, **values) -> PairedBatch:
         """Peaks of cells, and genes that are asked for."""

@@ -4,27 +4,35 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from vcpipe.config.fitting import Fit
 from vcpipe.config.tokens import Masking, Tokenizer
-from vcpipe.data.tokens.masking import mask_genes, mask_values, padded_masked
+from vcpipe.data.tokens.collate import Collated
+from vcpipe.data.tokens.fitted import Fitted
+from vcpipe.data.tokens.masking import hidden_genes, hidden_values
 from vcpipe.data.tokens.packing import Tokens
-from vcpipe.data.tokens.tokenize import tokenize
+from vcpipe.data.tokens.tokenize import masked_tokens, tokenize
 
 GENES = np.arange(3, 203)
+CONFIG = Tokenizer(strategy="binned_expression", max_genes=100)
 
 
 @pytest.fixture
 def tokens(rows, special, fitted) -> Tokens:
-    config = Tokenizer(strategy="binned_expression", max_genes=100)
-    return tokenize(rows, special, config, fitted, seed=0, epoch=0)
+    return tokenize(rows, special, CONFIG, fitted, seed=1, epoch=2)
 
 
-def bert(tokens, special, seed=1, epoch=2, **settings):
-    return mask_genes(tokens, Masking(**settings), special, GENES, seed=seed, epoch=epoch)
+@pytest.fixture
+def bert(rows, special, fitted):
+    def masked(seed=1, epoch=2, rows=rows, config=CONFIG, **settings) -> Collated:
+        hiding = hidden_genes(Masking(**settings), special, GENES)
+        return masked_tokens(rows, special, config, fitted, hiding, seed=seed, epoch=epoch)
+
+    return masked
 
 
 @pytest.mark.parametrize("ratio", [0.001, 0.15, 0.5, 1.0])
-def test_the_exact_share_of_each_cell_is_chosen_but_never_cls(tokens, special, ratio):
-    chosen = bert(tokens, special, mask_ratio=ratio).chosen
+def test_the_exact_share_of_each_cell_is_chosen_but_never_cls(tokens, bert, ratio):
+    chosen = bert(mask_ratio=ratio).chosen
     for cell in range(len(tokens)):
         its = chosen[tokens.starts[cell] : tokens.starts[cell + 1]]
         num_genes = len(its) - 1
@@ -32,20 +40,20 @@ def test_the_exact_share_of_each_cell_is_chosen_but_never_cls(tokens, special, r
         assert not its[0]
 
 
-def test_targets_are_what_the_chosen_tokens_were(tokens, special):
-    masked = bert(tokens, special)
+def test_targets_are_what_the_chosen_tokens_were(tokens, bert):
+    masked = bert()
     assert np.array_equal(masked.target_genes, tokens.genes[masked.chosen])
     assert np.array_equal(masked.target_values, tokens.values[masked.chosen])
-    assert np.array_equal(masked.shown.genes[~masked.chosen], tokens.genes[~masked.chosen])
-    assert np.array_equal(masked.shown.values[~masked.chosen], tokens.values[~masked.chosen])
+    assert np.array_equal(masked.genes[~masked.chosen], tokens.genes[~masked.chosen])
+    assert np.array_equal(masked.values[~masked.chosen], tokens.values[~masked.chosen])
 
 
-def test_chosen_tokens_are_hidden_replaced_or_kept_in_the_asked_shares(tokens, special):
+def test_chosen_tokens_are_hidden_replaced_or_kept_in_the_asked_shares(bert, special):
     shown, values, true = [], [], []
     for epoch in range(40):
-        masked = bert(tokens, special, epoch=epoch, mask_ratio=0.5)
-        shown.append(masked.shown.genes[masked.chosen])
-        values.append(masked.shown.values[masked.chosen])
+        masked = bert(epoch=epoch, mask_ratio=0.5)
+        shown.append(masked.genes[masked.chosen])
+        values.append(masked.values[masked.chosen])
         true.append(np.stack([masked.target_genes, masked.target_values]))
     shown, values, true = (np.concatenate(x, axis=-1) for x in (shown, values, true))
     is_kept = values != special.mask_value
@@ -58,30 +66,37 @@ def test_chosen_tokens_are_hidden_replaced_or_kept_in_the_asked_shares(tokens, s
 
 
 @pytest.mark.parametrize("kind", ["genes", "values"])
-def test_what_is_shown_does_not_depend_on_what_is_hidden(tokens, special, kind):
-    def mask(tokens):
-        if kind == "genes":
-            return bert(tokens, special, mask_ratio=0.4, keep_ratio=0.0)
-        return mask_values(tokens, [0.4], special, seed=1, epoch=2)
-
-    masked = mask(tokens)
-    generator = np.random.default_rng(3)
-    genes, values = tokens.genes.copy(), tokens.values.copy()
-    values[masked.chosen] = generator.random(masked.chosen.sum())
+def test_what_is_shown_does_not_depend_on_what_is_hidden(rows, special, kind):
+    """Values of continuous_projection are a gene's own, so that other counts change no other."""
+    config, fitted = Tokenizer(strategy="continuous_projection"), Fitted(Fit())
+    rows = dataclasses.replace(rows, ids=rows.ids * 2)
+    hiding = hidden_values([0.4])
     if kind == "genes":
-        genes[masked.chosen] = generator.choice(GENES, masked.chosen.sum())
-    other = mask(dataclasses.replace(tokens, genes=genes, values=values))
+        hiding = hidden_genes(Masking(mask_ratio=0.4, keep_ratio=0.0), special, GENES)
+
+    def mask(rows):
+        return masked_tokens(rows, special, config, fitted, hiding, seed=1, epoch=2)
+
+    masked = mask(rows)
+    hidden = np.delete(masked.chosen, masked.starts[:-1])
+    ids, counts = rows.ids + (hidden & (kind == "genes")), rows.counts + 3 * hidden
+    changed = dataclasses.replace(rows, ids=ids.astype(np.int32), counts=counts.astype(np.uint32))
+    other = mask(changed)
     assert np.array_equal(other.chosen, masked.chosen)
-    assert np.array_equal(other.shown.genes, masked.shown.genes)
-    assert np.array_equal(other.shown.values, masked.shown.values)
-    assert not np.array_equal(other.target_values, masked.target_values)
+    assert np.array_equal(other.genes, masked.genes)
+    assert np.array_equal(other.values, masked.values)
+    assert (other.target_values > masked.target_values).all()
+    assert np.array_equal(other.target_genes != masked.target_genes, hidden[hidden]) == (
+        kind == "genes"
+    )
 
 
-def test_hidden_values_leave_genes_as_they_are(tokens, special):
-    masked = mask_values(tokens, [0.25, 0.75], special, seed=0, epoch=0)
-    assert np.array_equal(masked.shown.genes, tokens.genes)
-    assert (masked.shown.values[masked.chosen] == special.mask_value).all()
-    assert np.array_equal(masked.shown.values[~masked.chosen], tokens.values[~masked.chosen])
+def test_hidden_values_leave_genes_as_they_are(rows, special, fitted, tokens):
+    hiding = hidden_values([0.25, 0.75])
+    masked = masked_tokens(rows, special, CONFIG, fitted, hiding, seed=1, epoch=2)
+    assert np.array_equal(masked.genes, tokens.genes)
+    assert (masked.values[masked.chosen] == special.mask_value).all()
+    assert np.array_equal(masked.values[~masked.chosen], tokens.values[~masked.chosen])
     sizes = np.diff(tokens.starts)[:-1] - 1
     counted = np.add.reduceat(masked.chosen, tokens.starts[:-2]).astype(int)
     is_few = [num == round(size * 0.25) for num, size in zip(counted, sizes, strict=True)]
@@ -91,39 +106,24 @@ def test_hidden_values_leave_genes_as_they_are(tokens, special):
     assert any(is_many)
 
 
-def test_masks_do_not_depend_on_the_cells_beside_them(rows, pick, special, fitted, cells_of):
+def test_masks_do_not_depend_on_the_cells_beside_them(rows, pick, bert, cells_of):
     config = Tokenizer(strategy="rank_value", max_genes=100)
-
-    def shown(rows):
-        tokens = tokenize(rows, special, config, fitted, seed=0, epoch=0)
-        return cells_of(bert(tokens, special).shown)
-
-    together = shown(rows)
-    assert shown(pick(rows, [7, 3])) == {
+    together = cells_of(bert(config=config))
+    assert cells_of(bert(rows=pick(rows, [7, 3]), config=config)) == {
         int(rows.keys[cell]): together[int(rows.keys[cell])] for cell in (7, 3)
     }
 
 
-def test_another_epoch_hides_other_tokens(tokens, special):
-    first, again = bert(tokens, special), bert(tokens, special)
+def test_another_epoch_hides_other_tokens(bert):
+    first, again = bert(), bert()
     assert np.array_equal(first.chosen, again.chosen)
-    assert not np.array_equal(first.chosen, bert(tokens, special, epoch=3).chosen)
-    assert not np.array_equal(first.chosen, bert(tokens, special, seed=2).chosen)
+    assert not np.array_equal(first.chosen, bert(epoch=3).chosen)
+    assert not np.array_equal(first.chosen, bert(seed=2).chosen)
 
 
-def test_padded_targets_stand_in_the_order_of_the_chosen_places(tokens, special):
-    masked = bert(tokens, special, keep_ratio=1.0, random_replace_ratio=0.0)
-    batch = padded_masked(masked, special)
-    assert np.array_equal(batch["genes"][batch["chosen"]], batch["target_genes"])
-    assert np.array_equal(batch["values"][batch["chosen"]], batch["target_values"])
-    assert not (batch["chosen"] & ~batch["real"]).any()
-
-
-def test_cells_without_cls_can_lose_their_first_gene(rows, special, fitted):
+def test_cells_without_cls_can_lose_their_first_gene(bert):
     config = Tokenizer(strategy="rank_value", max_genes=100, prepend_cls=False)
-    tokens = tokenize(rows, special, config, fitted, seed=0, epoch=0)
-    chosen = bert(tokens, special, mask_ratio=1.0).chosen
-    assert chosen.all()
+    assert bert(config=config, mask_ratio=1.0).chosen.all()
 
 
 def test_replaced_and_kept_cannot_be_more_than_all():

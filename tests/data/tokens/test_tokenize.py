@@ -1,7 +1,5 @@
 """What holds of every tokenizer."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from vcpipe.config.tokens import Masking, Tokenizer
 from vcpipe.config.vocabulary import SpecialTokens
 from vcpipe.data.tokens.fitted import Fitted
 from vcpipe.data.tokens.gene_embedding import check_embedding_dim
-from vcpipe.data.tokens.masking import mask_genes, mask_values
+from vcpipe.data.tokens.masking import hidden_genes
 from vcpipe.data.tokens.packing import padded, specials
 from vcpipe.data.tokens.tokenize import TOKENIZERS, tokenize
 from vcpipe.data.tokens.truncation import measured_by
@@ -50,7 +48,7 @@ def measured(rows):
 
 
 def only(measured, cells):
-    return dataclasses.replace(measured, dataset_B=measured.dataset_B[cells])
+    return measured._replace(dataset_B=measured.dataset_B[cells])
 
 
 def test_tokens_do_not_depend_on_the_cells_beside_them(
@@ -145,7 +143,7 @@ def test_padding_fills_up_to_the_longest_cell(rows, special, fitted):
     lengths = np.diff(tokens.starts)
     assert len(set(lengths)) > 2
     assert batch["genes"].shape == (20, lengths.max())
-    assert (batch["genes"].dtype, batch["values"].dtype) == (np.int64, np.float32)
+    assert (batch["genes"].dtype, batch["values"].dtype) == (np.int32, np.float32)
     assert np.array_equal(batch["real"].sum(axis=1), lengths)
     assert np.array_equal(batch["genes"][batch["real"]], tokens.genes)
     assert np.array_equal(batch["values"][batch["real"]], tokens.values)
@@ -165,6 +163,6 @@ def test_special_tokens_are_looked_up_by_name():
 def test_without_a_token_for_hidden_genes_only_values_can_be_hidden(rows, fitted):
     special = specials({"A": 0, "<pad>": 1, "<cls>": 2}, SpecialTokens())
     tokens = tokenize(rows, special, Tokenizer(), fitted, seed=0, epoch=0)
-    mask_values(tokens, [0.5], special, seed=0, epoch=0)
+    assert special.mask_id not in tokens.genes
     with pytest.raises(InputError, match=r"no token for hidden genes \(special_tokens\.mask\)"):
-        mask_genes(tokens, Masking(), special, np.array([0]), seed=0, epoch=0)
+        hidden_genes(Masking(), special, np.array([0]))

@@ -15,7 +15,7 @@ import numpy as np
 from vcpipe.data.cell_keys import fraction, stream
 from vcpipe.data.distinct_counts import SMALL, distinct_counts, longest_row
 from vcpipe.data.draws import BIN_TIES, Draw
-from vcpipe.data.normalised_values import cell_scale, normalised
+from vcpipe.data.normalised_values import normalised
 from vcpipe.data.rows import Rows
 from vcpipe.data.sparse_rows import compiled
 
@@ -38,7 +38,7 @@ def bin_values(values: np.ndarray, n_bins: int, uniforms: np.ndarray = MIDDLE) -
     """
     bins = np.empty(len(values), dtype=np.uint16)
     values = np.ascontiguousarray(values)
-    _value_bins(values, np.argsort(values), _levels(n_bins), uniforms, bins)
+    _value_bins(values, np.argsort(values), quantile_levels(n_bins), uniforms, bins)
     return bins
 
 
@@ -55,63 +55,27 @@ def quantile_bins(
     bins = np.empty(len(rows.ids), dtype=np.uint16)
     seed, epoch = (draw.seed, draw.epoch) if draw else (0, 0)
     _quantile_bins(
-        *(rows.starts, rows.ids, rows.counts, rows.keys, _levels(n_bins)),
+        *(rows.starts, rows.ids, rows.counts, rows.keys, quantile_levels(n_bins)),
         *(uniforms, draw is not None, seed, epoch, bins),
     )
     return bins
 
 
-def edge_bins(
-    rows: Rows,
-    edges: np.ndarray,
-    target_sum: float,
-    log1p: bool,
-    uniforms: np.ndarray = MIDDLE,
-    draw: Draw | None = None,
-) -> np.ndarray:
-    """uint16 [N] bins 1..n_bins - 1 of normalised values at n_bins given edges, ends included.
-
-    Bin b holds values above edges[b - 1], up to edges[b]; values beyond the ends take the first or
-    the last bin. Equal edges make bins that only ties reach: their number never changes, while
-    scModelForge's "quantile" drops them (np.unique), and lets small values share bin 0 with zeros.
-    """
-    bins = np.empty(len(rows.ids), dtype=np.uint16)
-    seed, epoch = (draw.seed, draw.epoch) if draw else (0, 0)
-    _edge_bins(
-        *(rows.starts, rows.ids, rows.counts, rows.totals, rows.keys),
-        *(_inner(edges), target_sum, log1p, 1, uniforms, draw is not None, seed, epoch, bins),
-    )
-    return bins
-
-
-def uniform_bins(
-    rows: Rows, n_bins: int, value_max: float, target_sum: float, log1p: bool
-) -> np.ndarray:
-    """uint16 [N] bins 0..n_bins - 1 of equal width from 0 to value_max: scModelForge's digits.
-
-    Values of the first width (log1p up to 0.196 at 51 bins) have bin 0, as undetected genes do:
-    this n_bins counts widths, that of quantile bins counts bin 0 for zeros.
-    """
-    bins = np.empty(len(rows.ids), dtype=np.uint16)
-    inner = _inner(np.linspace(0.0, value_max, n_bins + 1))
-    _edge_bins(
-        *(rows.starts, rows.ids, rows.counts, rows.totals, rows.keys),
-        *(inner, target_sum, log1p, 0, MIDDLE, False, 0, 0, bins),
-    )
-    return bins
+def uniform_edges(n_bins: int, value_max: float) -> np.ndarray:
+    return np.linspace(0.0, value_max, n_bins + 1)
 
 
 def uniform_value_bins(values: np.ndarray, n_bins: int, value_max: float) -> np.ndarray:
     """The same of float32 values."""
-    inner = _inner(np.linspace(0.0, value_max, n_bins + 1))
+    inner = inner_edges(uniform_edges(n_bins, value_max))
     return np.searchsorted(inner, values, side="left").astype(np.uint16)
 
 
-def _levels(n_bins: int) -> np.ndarray:
+def quantile_levels(n_bins: int) -> np.ndarray:
     return np.linspace(0, 1, n_bins - 1)
 
 
-def _inner(edges: np.ndarray) -> np.ndarray:
+def inner_edges(edges: np.ndarray) -> np.ndarray:
     # Edges are compared in the precision of values, as torch.bucketize does for scModelForge.
     return np.ascontiguousarray(edges[1:-1], dtype=np.float32)
 
@@ -157,7 +121,7 @@ def _digits_at_edges(distinct, num, edges, fewest, most) -> None:
 
 
 @compiled
-def _look_up(codes, ids, num, fewest, most, uniforms, state, is_drawn, bins) -> None:
+def look_up(codes, ids, num, fewest, most, uniforms, state, is_drawn, bins) -> None:
     """Bins of a cell's entries from the digits of its distinct values."""
     if is_drawn:
         for entry in range(len(codes)):
@@ -179,6 +143,26 @@ def _look_up(codes, ids, num, fewest, most, uniforms, state, is_drawn, bins) -> 
 
 
 @compiled
+def quantile_digits(distinct, ends, num, levels, edges, fewest, most) -> None:
+    """The lowest and the highest bin of each distinct count, at the cell's own quantiles."""
+    _quantile_edges(distinct, ends, num, levels, edges)
+    _digits_at_edges(distinct, num, edges, fewest, most)
+
+
+@compiled
+def edge_digits(distinct, num, scale, log1p, inner, lowest, values, fewest, most) -> None:
+    """The same at given edges, of normalised values; bins begin at `lowest`."""
+    for code in range(num):
+        values[code] = normalised(distinct[code], scale, log1p)
+    _digits_at_edges(values, num, inner, fewest, most)
+    for code in range(num):
+        # A value at one edge belongs below it; at several, to the bins between them.
+        first_bin = fewest[code] + lowest
+        most[code] = max(first_bin, most[code] if lowest else first_bin)
+        fewest[code] = first_bin - 1
+
+
+@compiled
 def _quantile_bins(
     starts, ids, counts, keys, levels, uniforms, is_drawn, seed, epoch, bins
 ) -> None:
@@ -193,51 +177,10 @@ def _quantile_bins(
             continue
         cell = codes[: last - first]
         num = distinct_counts(counts[first:last], cell, distinct, ends, table)
-        _quantile_edges(distinct, ends, num, levels, edges)
-        _digits_at_edges(distinct, num, edges, fewest, most)
+        quantile_digits(distinct, ends, num, levels, edges, fewest, most)
         state = stream(seed, epoch, BIN_TIES, keys[row])
         its = uniforms if len(uniforms) == 1 else uniforms[first:last]
-        _look_up(cell, ids[first:last], num, fewest, most, its, state, is_drawn, bins[first:last])
-
-
-@compiled
-def _edge_bins(
-    starts,
-    ids,
-    counts,
-    totals,
-    keys,
-    inner,
-    target_sum,
-    log1p,
-    lowest,
-    uniforms,
-    is_drawn,
-    seed,
-    epoch,
-    bins,
-) -> None:
-    longest = longest_row(starts)
-    codes, ends = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=np.int64)
-    distinct, values = np.empty(longest, dtype=np.int64), np.empty(longest, dtype=np.float32)
-    fewest, most = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=np.int32)
-    table = np.zeros(SMALL, dtype=np.int32)
-    for row in range(len(starts) - 1):
-        first, last = starts[row], starts[row + 1]
-        cell = codes[: last - first]
-        num = distinct_counts(counts[first:last], cell, distinct, ends, table)
-        scale = cell_scale(totals[row], target_sum)
-        for code in range(num):
-            values[code] = normalised(distinct[code], scale, log1p)
-        _digits_at_edges(values, num, inner, fewest, most)
-        for code in range(num):
-            # A value at one edge belongs below it; at several, to the bins between them.
-            first_bin = fewest[code] + lowest
-            most[code] = max(first_bin, most[code] if lowest else first_bin)
-            fewest[code] = first_bin - 1
-        state = stream(seed, epoch, BIN_TIES, keys[row])
-        its = uniforms if len(uniforms) == 1 else uniforms[first:last]
-        _look_up(cell, ids[first:last], num, fewest, most, its, state, is_drawn, bins[first:last])
+        look_up(cell, ids[first:last], num, fewest, most, its, state, is_drawn, bins[first:last])
 
 
 @compiled
@@ -259,4 +202,4 @@ def _value_bins(values, order, levels, uniforms, bins) -> None:
     fewest, most = np.empty(num, dtype=np.int32), np.empty(num, dtype=np.int32)
     _quantile_edges(distinct, ends, num, levels, edges)
     _digits_at_edges(distinct, num, edges, fewest, most)
-    _look_up(codes, codes, num, fewest, most, uniforms, np.uint64(0), False, bins)
+    look_up(codes, codes, num, fewest, most, uniforms, np.uint64(0), False, bins)

@@ -10,8 +10,8 @@ from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.draws import Draw
 from vcpipe.data.order import generator_of
 from vcpipe.data.preprocessing_record import PreprocessingRecord
-from vcpipe.data.tokens.binned_expression import bins
 from vcpipe.data.tokens.fitted import fitted_of
+from vcpipe.data.tokens.tokenize import bins
 from vcpipe.errors import InputError
 
 # Cells lie in random order, so some blocks show the bins of all.

@@ -2,19 +2,19 @@
 
 # B cells, T tokens
 
-from dataclasses import replace
-
 import numpy as np
 
 from vcpipe.config.loading import WEIGHTED
 from vcpipe.config.pretrain import Pretrain
+from vcpipe.data.draws import Draw
 from vcpipe.data.loading.reader import Buffer
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
+from vcpipe.data.tokens.collate import collate
 from vcpipe.data.tokens.fitted import Fitted
-from vcpipe.data.tokens.masking import mask_values, padded_masked
+from vcpipe.data.tokens.masking import hidden_values
 from vcpipe.data.tokens.packing import Empty, Specials
-from vcpipe.data.tokens.tokenize import tokenize
+from vcpipe.data.tokens.tokenize import recipe_of
 from vcpipe.data.tokens.truncation import Measured, measured_by
 
 
@@ -29,29 +29,29 @@ class TokenBatches:
         reader: StoreReader,
         empty: Empty = np.empty,
     ):
-        self.reader, self.special, self.fitted = reader, special, fitted
-        self.tokenizer, self.ratios = config.tokenizer, config.masked_values.mask_ratio
+        self.reader, self.special, self.empty = reader, special, empty
+        self.recipe = recipe_of(config.tokenizer, fitted)
+        self.hiding = hidden_values(config.masked_values.mask_ratio)
         self.draws_repeat = config.loading.strategy in WEIGHTED
-        self.empty = empty
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
         """genes, values, real and chosen (hidden values) [B, T], and target_values of these."""
-        named = {"seed": draw.seed, "epoch": draw.epoch}
         measured = None
-        if self.tokenizer.include_zero_genes:
+        if self.recipe.most_absent:
             measured = self._measured(self.reader.store_positions(buffer.positions[places]))
-        rows = buffer.rows(places)
+        cells, chosen = buffer.cells(places)
+        keys = cells.keys[chosen]
         if self.draws_repeat:
             # A cell that is drawn again gets other genes, ties and masks.
-            drawn = draw.generator().integers(2**63, size=len(rows), dtype=np.uint64)
-            rows = replace(rows, keys=rows.keys ^ drawn)
-        tokens = tokenize(
-            *(rows, self.special, self.tokenizer, self.fitted),
-            **named,
+            keys ^= draw.generator().integers(2**63, size=len(keys), dtype=np.uint64)
+        made = collate(
+            *(cells, chosen, keys, self.recipe, self.special, Draw(draw.seed, draw.epoch)),
+            hiding=self.hiding,
             measured=measured,
+            is_padded=True,
+            empty=self.empty,
         )
-        hidden = mask_values(tokens, self.ratios, self.special, **named)
-        return padded_masked(hidden, self.special, self.empty)
+        return made.padded(self.empty)
 
     def _measured(self, cells: np.ndarray) -> Measured:
         """A gene that the cell's dataset did not measure is unknown, not zero."""

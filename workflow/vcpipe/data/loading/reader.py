@@ -23,7 +23,7 @@ class Buffer(Protocol):
         ...
 
     def rows(self, places: np.ndarray) -> Rows:
-        """Copies of cells by their places in `positions`, in the order of places; several threads ask."""
+        """Copies of cells by their places in `positions`; several threads ask."""
         ...
 
 

@@ -1,9 +1,7 @@
 """Hide some tokens of each cell; what they were goes to the targets, and nowhere else."""
 
-# N tokens, M chosen ones of them
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,27 +9,25 @@ from vcpipe.config.tokens import Masking
 from vcpipe.data.cell_keys import below, fraction, stream
 from vcpipe.data.draws import CHOSEN, RATIO, SHOWN, is_taken, rounded
 from vcpipe.data.sparse_rows import compiled
-from vcpipe.data.tokens.packing import ABSENT, Empty, Specials, Tokens, fill, padded
+from vcpipe.data.tokens.packing import ABSENT, Specials
 from vcpipe.errors import InputError
 
 
-@dataclass(frozen=True)
-class Masked:
-    shown: Tokens  # what a model may see
-    chosen: np.ndarray  # bool [N]: the tokens to predict
-    target_genes: np.ndarray  # int32 [M]: what they truly are, in the order of chosen
-    target_values: np.ndarray  # float32 [M]
+class Hiding(NamedTuple):
+    """Which tokens are chosen, and what a model may see of them."""
+
+    ratios: np.ndarray  # float64; one is drawn for each cell. Without one nothing is hidden
+    hides_genes: bool
+    keep: float  # shares of the chosen ones that stay as they are, and that get another gene
+    replace: float
+    gene_ids: np.ndarray  # int32: the genes that others can be replaced with
 
 
-def mask_genes(
-    tokens: Tokens,
-    config: Masking,
-    special: Specials,
-    gene_ids: np.ndarray,
-    *,
-    seed: int,
-    epoch: int,
-) -> Masked:
+NO_GENES = np.zeros(0, dtype=np.int32)
+NOTHING = Hiding(np.zeros(0), False, 0.0, 0.0, NO_GENES)
+
+
+def hidden_genes(config: Masking, special: Specials, gene_ids: np.ndarray) -> Hiding:
     """BERT's masking of exactly round(genes × mask_ratio) of each cell, at least one, never <cls>.
 
     Of the chosen tokens most are shown as <mask>, some as another gene (any of `gene_ids`), and
@@ -42,81 +38,53 @@ def mask_genes(
             "The vocabulary has no token for hidden genes (special_tokens.mask); masked gene "
             "prediction needs one. Add it to the vocabulary's file, or let the corpus make its own."
         )
-    chosen = _choose(tokens, [config.mask_ratio], special, seed, epoch)
-    genes, values = tokens.genes.copy(), tokens.values.copy()
-    _hide(
-        *(tokens.starts, tokens.keys, seed, epoch, chosen, config.keep_ratio),
-        *(config.random_replace_ratio, np.asarray(gene_ids, dtype=np.int32)),
-        *(special.mask_id, np.float32(special.mask_value), genes, values),
-    )
-    return _masked(tokens, genes, values, chosen)
+    ratios, gene_ids = np.array([config.mask_ratio]), np.asarray(gene_ids, dtype=np.int32)
+    return Hiding(ratios, True, config.keep_ratio, config.random_replace_ratio, gene_ids)
 
 
-def mask_values(
-    tokens: Tokens, mask_ratios: Sequence[float], special: Specials, *, seed: int, epoch: int
-) -> Masked:
+def hidden_values(mask_ratios: Sequence[float]) -> Hiding:
     """scGPT's masking: genes stay, and of a share of them, drawn per cell, the value is hidden."""
-    chosen = _choose(tokens, mask_ratios, special, seed, epoch)
-    values = np.where(chosen, np.float32(special.mask_value), tokens.values)
-    return _masked(tokens, tokens.genes, values, chosen)
-
-
-def padded_masked(
-    masked: Masked, special: Specials, empty: Empty = np.empty
-) -> dict[str, np.ndarray]:
-    """Arrays genes, values, real and chosen, all [B, T], and the targets [M] of chosen[B, T]."""
-    batch = padded(masked.shown, special.pad_id, special.pad_value, empty)
-    batch["chosen"] = empty(batch["genes"].shape, dtype=bool)
-    fill(masked.shown.starts, masked.chosen, False, batch["chosen"])
-    return batch | {"target_genes": masked.target_genes, "target_values": masked.target_values}
-
-
-def _choose(tokens, ratios, special, seed, epoch) -> np.ndarray:
-    chosen = np.zeros(len(tokens.genes), dtype=bool)
-    ratios = np.asarray(ratios, dtype=np.float64)
-    _choose_rows(
-        *(tokens.starts, tokens.genes, tokens.keys, seed, epoch),
-        *(ratios, special.cls_id, chosen),
-    )
-    return chosen
-
-
-def _masked(tokens, genes, values, chosen) -> Masked:
-    shown = Tokens(tokens.starts, genes, values, tokens.keys)
-    places = np.flatnonzero(chosen)
-    return Masked(shown, chosen, tokens.genes[places], tokens.values[places])
+    return Hiding(np.asarray(mask_ratios, dtype=np.float64), False, 0.0, 0.0, NO_GENES)
 
 
 @compiled
-def _choose_rows(starts, genes, keys, seed, epoch, ratios, cls_id, chosen) -> None:
-    for row in range(len(starts) - 1):
-        first, last = starts[row], starts[row + 1]
-        if first < last and genes[first] == cls_id:
-            first += 1
-        left = last - first
-        ratio = ratios[below(stream(seed, epoch, RATIO, keys[row]), 0, len(ratios))]
-        wanted = min(left, max(1, rounded(left * ratio)))
-        state = stream(seed, epoch, CHOSEN, keys[row])
-        for token in range(first, last):
-            chosen[token] = is_taken(state, left, wanted, left)
-            wanted, left = wanted - chosen[token], left - 1
+def num_hidden(num_genes, key, seed, epoch, ratios) -> int:
+    if len(ratios) == 0:
+        return 0
+    ratio = ratios[below(stream(seed, epoch, RATIO, key), 0, len(ratios))]
+    return min(num_genes, max(1, rounded(num_genes * ratio)))
 
 
 @compiled
-def _hide(
-    starts, keys, seed, epoch, chosen, keep, replace, gene_ids, mask_id, mask_value, genes, values
+def choose(first, wanted, key, seed, epoch, chosen_T) -> None:
+    """`wanted` of a cell's tokens behind the first ones."""
+    state, left = stream(seed, epoch, CHOSEN, key), len(chosen_T) - first
+    chosen_T[:first] = False
+    for token in range(first, len(chosen_T)):
+        chosen_T[token] = is_taken(state, left, wanted, left)
+        wanted, left = wanted - chosen_T[token], left - 1
+
+
+@compiled
+def hide(
+    hiding, special, key, seed, epoch, chosen_T, genes_T, values_T, target_genes, target_values
 ) -> None:
-    for row in range(len(starts) - 1):
-        state = stream(seed, epoch, SHOWN, keys[row])
-        for token in range(starts[row], starts[row + 1]):
-            if not chosen[token]:
-                continue
-            place = 2 * (token - starts[row])
-            drawn = fraction(state, place)
-            if drawn < keep:
-                continue
-            values[token] = mask_value
-            if drawn < keep + replace:
-                genes[token] = gene_ids[below(state, place + 1, len(gene_ids))]
-            else:
-                genes[token] = mask_id
+    """Move the chosen tokens of a cell to the targets."""
+    state, place = stream(seed, epoch, SHOWN, key), 0
+    for token in range(len(chosen_T)):
+        if not chosen_T[token]:
+            continue
+        target_genes[place], target_values[place] = genes_T[token], values_T[token]
+        place += 1
+        if not hiding.hides_genes:
+            values_T[token] = special.mask_value
+            continue
+        drawn = fraction(state, 2 * token)
+        if drawn < hiding.keep:
+            continue
+        values_T[token] = special.mask_value
+        if drawn < hiding.keep + hiding.replace:
+            other = below(state, 2 * token + 1, len(hiding.gene_ids))
+            genes_T[token] = hiding.gene_ids[other]
+        else:
+            genes_T[token] = special.mask_id

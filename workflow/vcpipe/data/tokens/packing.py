@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,7 @@ ABSENT = -1
 Empty = Callable[..., np.ndarray]
 
 
-@dataclass(frozen=True)
-class Specials:
+class Specials(NamedTuple):
     """Ids of the tokens that are no gene, and the values that stand at them."""
 
     cls_id: int
@@ -53,83 +53,10 @@ class Tokens:
         return len(self.keys)
 
 
-@dataclass(frozen=True)
-class Entries:
-    """Some entries of rows, in the order in which they become tokens."""
-
-    starts: np.ndarray  # int64 [B + 1]
-    entries: np.ndarray  # int64: places in the arrays of Rows
-
-
-@dataclass(frozen=True)
-class Absent:
-    """Undetected but measured genes that become tokens of value 0."""
-
-    starts: np.ndarray  # int64 [B + 1]
-    ids: np.ndarray  # int32
-
-
-def pack(rows, kept: Entries, values_N, absent: Absent, special: Specials, prepend_cls) -> Tokens:
-    """<cls>, then kept and absent genes together, by ascending id."""
-    return _pack(_merge, rows, kept, values_N, absent, special, prepend_cls)
-
-
-def pack_in_order(rows, kept: Entries, values_N, absent: Absent, special, prepend_cls) -> Tokens:
-    """<cls>, then the kept genes as they are ordered, then the absent ones."""
-    return _pack(_append, rows, kept, values_N, absent, special, prepend_cls)
-
-
-def _pack(lay, rows, kept, values_N, absent, special, prepend_cls) -> Tokens:
-    lengths = np.diff(kept.starts) + np.diff(absent.starts) + prepend_cls
-    starts = starts_of(lengths)
-    genes = np.empty(starts[-1], dtype=np.int32)
-    values = np.empty(starts[-1], dtype=np.float32)
-    if prepend_cls:
-        genes[starts[:-1]] = special.cls_id
-        values[starts[:-1]] = special.cls_value
-    lay(
-        *(starts[:-1] + prepend_cls, rows.ids, values_N, kept.starts, kept.entries),
-        *(absent.starts, absent.ids, genes, values),
-    )
-    return Tokens(starts, genes, values, rows.keys)
-
-
 def starts_of(lengths: np.ndarray) -> np.ndarray:
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts
-
-
-@compiled
-def _append(begin, ids, values_N, starts, entries, absent_starts, absent, genes, values) -> None:
-    for row in range(len(begin)):
-        place, its = begin[row], entries[starts[row] : starts[row + 1]]
-        stop = place + len(its)
-        genes_T, values_T = genes[place:stop], values[place:stop]
-        for kept in range(len(its)):
-            genes_T[kept] = ids[np.uint64(its[kept])]
-        for kept in range(len(its)):
-            values_T[kept] = values_N[np.uint64(its[kept])]
-        place = stop
-        for other in range(absent_starts[row], absent_starts[row + 1]):
-            genes[place], values[place] = absent[other], 0.0
-            place += 1
-
-
-@compiled
-def _merge(begin, ids, values_N, starts, entries, absent_starts, absent, genes, values) -> None:
-    for row in range(len(begin)):
-        place, other, stop = begin[row], absent_starts[row], absent_starts[row + 1]
-        for kept in range(starts[row], starts[row + 1]):
-            gene = ids[entries[kept]]
-            while other < stop and absent[other] < gene:
-                genes[place], values[place] = absent[other], 0.0
-                place, other = place + 1, other + 1
-            genes[place], values[place] = gene, values_N[entries[kept]]
-            place += 1
-        while other < stop:
-            genes[place], values[place] = absent[other], 0.0
-            place, other = place + 1, other + 1
 
 
 def padded(
@@ -137,7 +64,7 @@ def padded(
 ) -> dict[str, np.ndarray]:
     """Arrays genes, values and real (False at padding), all [B, T]."""
     shape = len(tokens), int(np.diff(tokens.starts).max(initial=0))
-    genes_BT = empty(shape, dtype=np.int64)
+    genes_BT = empty(shape, dtype=np.int32)
     values_BT = empty(shape, dtype=np.float32)
     real_BT = empty(shape, dtype=bool)
     fill(tokens.starts, tokens.genes, pad_id, genes_BT)
