@@ -31,6 +31,7 @@ from vcpipe.data.loading.plans import Share
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.token_batches import TokenBatches
 from vcpipe.data.tokens.fitted import Fitted
+from vcpipe.data.tokens.masking import hidden_values
 from vcpipe.data.tokens.packing import Specials
 from vcpipe.models.scgpt import MaskedValueModel
 from vcpipe.objectives.masked_values import masked_values
@@ -140,7 +141,8 @@ def batches_of(store, empty) -> TokenBatches:
         masked_values=MaskedValues(mask_ratio=[0.4]),
         tokenizer={"strategy": "binned_expression", "max_genes": TOKENS},
     )
-    return TokenBatches(SPECIAL, Fitted(Fit()), config, StoreReader(store), empty)
+    hiding = hidden_values(config.masked_values.mask_ratio)
+    return TokenBatches(SPECIAL, Fitted(Fit()), config, hiding, StoreReader(store), empty)
 
 
 def loader_alone(store) -> None:

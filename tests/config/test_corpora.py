@@ -165,7 +165,7 @@ def test_val_loss_is_of_the_corpuss_own_val_cells_or_of_a_share(values):
         ),
         ({"rank_normalization": "gene_median"}, "rank_normalization is read by rank_value"),
         ({"atac_max_len": 100}, "atac_max_len is read by paired_peaks"),
-        ({"masking": {"mask_ratio": 0.5}}, "set masked_values.mask_ratio"),
+        ({"masking": {"mask_ratio": 0.5}}, "set the objective's own settings"),
         ({"binning_method": "quantile", "n_bins": 7}, "num_bin_edges is 51; expected the same"),
     ],
 )

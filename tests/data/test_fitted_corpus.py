@@ -20,7 +20,7 @@ from vcpipe.data.preprocessing_record import read_record
 from vcpipe.data.vocabulary_building import build_vocabularies
 from vcpipe.data.vocabulary_files import read_vocabularies
 from vcpipe.errors import InputError
-from vcpipe.training.pretraining import only_species
+from vcpipe.training.learners.learner import PreparedCells
 
 SPECIAL = 4
 GENES = {
@@ -147,9 +147,13 @@ def test_a_record_of_other_names_is_refused(sources, tmp_path):
 def test_masked_values_learns_one_species(sources, tmp_path):
     store = stored(tmp_path / "both", corpus_of(sources), names_of(sources))
     with pytest.raises(InputError, match="has genes of human, mouse, each with ids of its own"):
-        only_species(store)
+        species_of(store)
     store = stored(tmp_path / "one", corpus_of(sources[1:]), names_of(sources[1:]))
-    assert only_species(store) == "mouse"
+    assert species_of(store) == "mouse"
+
+
+def species_of(store) -> str:
+    return PreparedCells(store, None, None).only_species("masked_values")
 
 
 def test_a_species_without_a_vocabulary_is_refused(sources):

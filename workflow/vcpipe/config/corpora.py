@@ -24,6 +24,12 @@ READ_BY = {
     ("atac_max_len", "rna_max_len", "rna_sampling", "rna_nonzero_fraction"): ("paired_peaks",),
     ("max_genes", "truncation", "include_zero_genes"): OF_GENES,
 }
+# By objective: the tokenizers that it learns from.
+LEARNS_FROM = {"masked_values": ("binned_expression", "continuous_projection")}
+# Objectives that learn one table of genes, so of one species.
+OF_ONE_SPECIES = {"masked_values"}
+# Objectives that read tokenizer.masking.
+READ_MASKING: set[str] = set()
 SCREEN_LABELS = ("batch", "cell_type", "condition")
 
 
@@ -88,11 +94,18 @@ def _inert_keys(where: str, run: Pretrain) -> list[str]:
                     f"{where}.tokenizer.{key} is read by {' and '.join(strategies)}, and "
                     f"strategy is {tokenizer.strategy}; leave it out"
                 )
-    if run.objective == "masked_values" and tokenizer.masking != Masking():
+    if run.objective not in READ_MASKING and tokenizer.masking != Masking():
         found.append(
             f"{where}.tokenizer.masking is of masked gene prediction, and objective is "
-            "masked_values; set masked_values.mask_ratio"
+            f"{run.objective}; leave it out, or set the objective's own settings"
         )
+    for objective in LEARNS_FROM:
+        section = getattr(run, objective)
+        if objective != run.objective and section != type(section)():
+            found.append(
+                f"{where}.{objective} is set, and objective is {run.objective}; leave it out, or "
+                f"set objective to {objective}"
+            )
     return found
 
 
@@ -203,12 +216,11 @@ def run_contradictions(
             f"{where}.corpus is {run.corpus!r}, whose cells are all for test; expected "
             f"{corpus.like!r}, or another corpus that is fitted"
         )
-    # rank_value and paired_peaks are tokenized here and learned from by other objectives.
-    usable = ("binned_expression", "continuous_projection")
-    if run.objective == "masked_values" and tokenizer.strategy not in usable:
+    usable = LEARNS_FROM[run.objective]
+    if tokenizer.strategy not in usable:
         found.append(
-            f"{where}.tokenizer.strategy is {tokenizer.strategy!r} and objective is masked_values; "
-            f"expected {' or '.join(usable)}"
+            f"{where}.tokenizer.strategy is {tokenizer.strategy!r} and objective is "
+            f"{run.objective}; expected {' or '.join(usable)}"
         )
     if tokenizer.rna_sampling == "hvg" and corpus.fit.hvg_selection is None:
         found.append(
@@ -256,9 +268,9 @@ def run_contradictions(
     found += _inert_keys(where, run)
     found += _loading_contradictions(where, run, corpus, atlases)
     species = sorted(_species(corpus, atlases))
-    if run.objective == "masked_values" and len(species) > 1:
+    if run.objective in OF_ONE_SPECIES and len(species) > 1:
         found.append(
-            f"{where}.objective is masked_values, which learns one table of genes, but "
+            f"{where}.objective is {run.objective}, which learns one table of genes, but "
             f"preprocess.{run.corpus} has genes of {' and '.join(species)}; name orthologs, or "
             "make a corpus of each"
         )

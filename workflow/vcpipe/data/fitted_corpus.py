@@ -13,8 +13,8 @@ from vcpipe.data.fitting import Fitted, fit
 from vcpipe.data.sources.source import CellSource
 from vcpipe.data.training_cells import CellsToFit
 from vcpipe.data.vocabularies import Vocabularies
-from vcpipe.data.vocabulary_files import read_vocabularies
-from vcpipe.files import read_json
+from vcpipe.data.vocabulary_files import read_vocabularies, write_vocabularies
+from vcpipe.files import read_json, write_json, writing
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,13 @@ class Names:
 def read_names(folder: Path) -> Names:
     settings = read_json(folder / "settings.json", "the folder that build_vocabulary writes")
     return Names(read_vocabularies(folder), VocabularySettings.model_validate(settings))
+
+
+def write_names(folder: Path, names: Names) -> None:
+    """What read_names reads, without the tables for people."""
+    with writing(folder) as partial:
+        write_vocabularies(partial, names.vocabularies)
+        write_json(partial / "settings.json", names.settings.model_dump(mode="json"))
 
 
 def fit_corpus(corpus: Corpus, names: Names, config: Fitting) -> Fitted:

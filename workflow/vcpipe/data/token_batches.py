@@ -12,7 +12,7 @@ from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.tokens.collate import collate
 from vcpipe.data.tokens.fitted import Fitted
-from vcpipe.data.tokens.masking import hidden_values
+from vcpipe.data.tokens.masking import Hiding
 from vcpipe.data.tokens.packing import Empty, Specials
 from vcpipe.data.tokens.tokenize import recipe_of
 from vcpipe.data.tokens.truncation import Measured, measured_by
@@ -26,16 +26,17 @@ class TokenBatches:
         special: Specials,
         fitted: Fitted,
         config: Pretrain,
+        hiding: Hiding,
         reader: StoreReader,
         empty: Empty = np.empty,
     ):
         self.reader, self.special, self.empty = reader, special, empty
         self.recipe = recipe_of(config.tokenizer, fitted)
-        self.hiding = hidden_values(config.masked_values.mask_ratio)
+        self.hiding = hiding
         self.draws_repeat = config.loading.strategy in WEIGHTED
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
-        """genes, values, real and chosen (hidden values) [B, T], and target_values of these."""
+        """genes, values, real and chosen [B, T], and the true genes and values of the chosen."""
         measured = None
         if self.recipe.most_absent:
             measured = self._measured(self.reader.store_positions(buffer.positions[places]))

@@ -1,6 +1,7 @@
 """Model folders in scGPT's layout: best_model.pt, args.json, vocab.json, run.log.
 
-Beside them record.json of a pretrained model: how its cells were prepared, so that others can be.
+Beside them, of a pretrained model, how its cells were prepared, so that others can be: record.json,
+and vocabulary/ with all names (of peaks, chromosomes, batches, further species).
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vcpipe.config.model import Transformer
+from vcpipe.data.fitted_corpus import Names, write_names
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import PAD, Vocabulary, read_vocabulary
 from vcpipe.errors import InputError, listed
@@ -64,6 +66,7 @@ def write_folder(
     about: dict,
     run_log: Path,
     record: PreprocessingRecord | None = None,
+    names: Names | None = None,
 ) -> None:
     """Write a folder that scGPT can load; what it does not read stands under args["vcpipe"]."""
     sizes = {word: getattr(model, ours) for word, ours in WORDS.items()}
@@ -87,6 +90,8 @@ def write_folder(
         shutil.copyfile(run_log, folder / "run.log")
         if record is not None:
             record.write(folder / "record.json")
+        if names is not None:
+            write_names(folder / "vocabulary", names)
 
 
 def read_folder(path: Path) -> ModelFolder:

@@ -10,6 +10,7 @@ from torch import nn
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Section
+from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.loading.reader import Batches
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import Vocabulary
@@ -82,6 +83,7 @@ class Run:
         out: Path,
         metrics: Path,
         record: PreprocessingRecord | None = None,
+        names: Names | None = None,
         threads: int = 1,
     ) -> Progress:
         weights, progress = train(
@@ -112,6 +114,6 @@ class Run:
                 "updates": progress.update,
             }
             self.say(f"best epoch {progress.best_epoch + 1}: {progress.best:.4f}; wrote {out}")
-            write_folder(out, weights, size, vocabulary, args, about, self.log, record)
+            write_folder(out, weights, size, vocabulary, args, about, self.log, record, names)
             write_metrics(metrics, progress.rows)
         return progress
