@@ -22,15 +22,20 @@ class SelfAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x_BTD: Tensor, real_BT: Tensor | None) -> Tensor:
-        """real_BT is False at padding; None where nothing is padded, which keeps fast kernels."""
+    def forward(self, x_BTD: Tensor, real_BT: Tensor | None, is_causal: bool = False) -> Tensor:
+        """real_BT is False at padding; None where nothing is padded, which keeps fast kernels.
+
+        Where it is causal, padding stands at the end, so that no real token sees it.
+        """
         qkv = F.linear(x_BTD, self.in_proj_weight, self.in_proj_bias)
         q_BHTK, k_BHTK, v_BHTK = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1)
         )
-        mask = None if real_BT is None else real_BT[:, None, None, :]
+        mask = None if real_BT is None or is_causal else real_BT[:, None, None, :]
         attended = F.scaled_dot_product_attention(
-            q_BHTK, k_BHTK, v_BHTK, mask, dropout_p=self.dropout if self.training else 0.0
+            *(q_BHTK, k_BHTK, v_BHTK, mask),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=is_causal,
         )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
@@ -47,11 +52,11 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.activation = {"relu": F.relu, "gelu": F.gelu}[config.activation]
 
-    def forward(self, x_BTD: Tensor, real_BT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, real_BT: Tensor | None, is_causal: bool = False) -> Tensor:
         if self.pre_norm:
-            x_BTD = x_BTD + self.dropout(self.self_attn(self.norm1(x_BTD), real_BT))
+            x_BTD = x_BTD + self.dropout(self.self_attn(self.norm1(x_BTD), real_BT, is_causal))
             return x_BTD + self._feed_forward(self.norm2(x_BTD))
-        x_BTD = self.norm1(x_BTD + self.dropout(self.self_attn(x_BTD, real_BT)))
+        x_BTD = self.norm1(x_BTD + self.dropout(self.self_attn(x_BTD, real_BT, is_causal)))
         return self.norm2(x_BTD + self._feed_forward(x_BTD))
 
     def _feed_forward(self, x_BTD: Tensor) -> Tensor:
@@ -64,7 +69,9 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
 
-    def forward(self, x_BTD: Tensor, real_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, real_BT: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
         for layer in self.layers:
-            x_BTD = layer(x_BTD, real_BT)
+            x_BTD = layer(x_BTD, real_BT, is_causal)
         return x_BTD
