@@ -109,13 +109,11 @@ class Loader:
                 part.filling.wait()
             for start, stop, draw in zip(starts[:-1], starts[1:], draws, strict=True):
                 its = [part for part in parts if part.start < stop and start < part.stop]
-                buffers, places = (
-                    [part.filling.buffer for part in its],
-                    [
-                        np.arange(max(start, part.start), min(stop, part.stop)) - part.start
-                        for part in its
-                    ],
-                )
+                buffers = [part.filling.buffer for part in its]
+                places = [
+                    np.arange(max(start, part.start), min(stop, part.stop)) - part.start
+                    for part in its
+                ]
                 if len(its) > 1:
                     buffers = [TwoBuffers(buffers, places)]
                     places = [np.arange(stop - start)]
