@@ -14,7 +14,12 @@ class Transformer(Section):
     num_layers: int = Field(12, ge=1, le=96, description="blocks (scGPT: nlayers)")
     num_heads: int = Field(8, ge=1, description="attention heads; divides hidden_dim")
     ffn_dim: int = Field(512, ge=8, description="width of the feed-forward layer (scGPT: d_hid)")
-    dropout: float = Field(0.2, ge=0, lt=1, description="dropout everywhere")
+    dropout: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="of values and layers; attention weights are never dropped (scGPT: they, too)",
+    )
     activation: Literal["relu", "gelu"] = Field("relu", description="of the feed-forward layer")
     norm: Literal["post", "pre"] = Field("post", description="layer norm after or before a block")
 
