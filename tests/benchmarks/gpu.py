@@ -24,7 +24,8 @@ from tests.data.cell_store.memory_source import source_of, stored, vocabularies_
 from vcpipe.config.fitting import Fit
 from vcpipe.config.loading import Loading
 from vcpipe.config.model import Transformer
-from vcpipe.config.pretrain import MaskedValues, Pretrain
+from vcpipe.config.objectives.masked_values import MaskedValues
+from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.training import EarlyStopping, Optimizer, Scheduler, Training
 from vcpipe.data.loading.loader import Loader
 from vcpipe.data.loading.plans import Share

@@ -8,6 +8,7 @@ from pydantic import Field
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.loading import Loading
+from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
@@ -107,6 +108,42 @@ def _inert_keys(where: str, run: Pretrain) -> list[str]:
                 f"set objective to {objective}"
             )
     return found
+
+
+def _masked_value_contradictions(
+    where: str, run: Pretrain, corpus: Corpus, atlases: Mapping[str, Atlas]
+) -> list[str]:
+    """Parts of scGPT's objective that lack what they learn from, and settings of absent parts."""
+    found, objective, of_cells = [], run.masked_values, run.masked_values.of_cells()
+    if of_cells and not run.tokenizer.prepend_cls:
+        found.append(
+            f"{where}.masked_values sets {', '.join(f'{part}_weight' for part in of_cells)}, of "
+            "the cell's embedding at <cls>, and tokenizer.prepend_cls is false; set it to true"
+        )
+    if "cce" in of_cells and not run.model.dropout:
+        found.append(
+            f"{where}.masked_values.cce_weight is {objective.cce_weight}, which compares what two "
+            "draws of dropout make of a cell, and model.dropout is 0; expected more"
+        )
+    for key, part in (("ecs_threshold", "ecs"), ("cce_temperature", "cce")):
+        value = getattr(objective, key)
+        if part not in of_cells and value != MaskedValues.model_fields[key].default:
+            found.append(
+                f"{where}.masked_values.{key} is {value}, and {part}_weight is 0; leave it out, or "
+                f"set {part}_weight"
+            )
+    with_types = [each for each in corpus.atlases if each in atlases and _has_types(atlases[each])]
+    known = all(each in atlases for each in corpus.atlases)
+    if "cls" in of_cells and known and not with_types and not corpus.datasets:
+        found.append(
+            f"{where}.masked_values.cls_weight is {objective.cls_weight}, and no atlas of "
+            f"preprocess.{run.corpus} has cell types; set cell_type_key of one"
+        )
+    return found
+
+
+def _has_types(atlas: Atlas) -> bool:
+    return "cell_type" in _labels(atlas)
 
 
 def _loading_contradictions(
@@ -266,6 +303,8 @@ def run_contradictions(
                 f"num_bin_edges is {edges}; expected the same number"
             )
     found += _inert_keys(where, run)
+    if run.objective == "masked_values":
+        found += _masked_value_contradictions(where, run, corpus, atlases)
     found += _loading_contradictions(where, run, corpus, atlases)
     species = sorted(_species(corpus, atlases))
     if run.objective in OF_ONE_SPECIES and len(species) > 1:

@@ -1,26 +1,15 @@
 """pretrain.<run>: self-supervised training on a corpus."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from vcpipe.config.loading import Loading
 from vcpipe.config.model import Transformer
+from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.config.section import Name, Section
 from vcpipe.config.tokens import Tokenizer
 from vcpipe.config.training import Optimizer, Scheduler, Training
-
-Ratio = Annotated[float, Field(gt=0, lt=1)]
-
-
-class MaskedValues(Section):
-    """scGPT's gene expression prediction: hide some values, predict them from the rest."""
-
-    mask_ratio: list[Ratio] = Field(
-        [0.25, 0.5, 0.75],
-        min_length=1,
-        description="shares of hidden values; one is drawn for each cell and epoch",
-    )
 
 
 class Pretrain(Section):

@@ -2,11 +2,14 @@
 
 # B cells, T tokens
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from vcpipe.config.loading import WEIGHTED
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.data.draws import Draw
+from vcpipe.data.label_numbers import LabelNumbers
 from vcpipe.data.loading.reader import Buffer
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
@@ -29,17 +32,23 @@ class TokenBatches:
         hiding: Hiding,
         reader: StoreReader,
         empty: Empty = np.empty,
+        hidden_last: bool = False,
+        labels: Mapping[str, LabelNumbers] | None = None,
     ):
         self.reader, self.special, self.empty = reader, special, empty
+        self.hidden_last, self.labels = hidden_last, labels or {}
         self.recipe = recipe_of(config.tokenizer, fitted)
         self.hiding = hiding
         self.draws_repeat = config.loading.strategy in WEIGHTED
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
-        """genes, values, real and chosen [B, T], and the true genes and values of the chosen."""
-        measured = None
+        """genes, values, real and chosen [B, T], and the true genes and values of the chosen.
+
+        Besides them where the real tokens lie (see Collated.padded), and the labels [B].
+        """
+        measured, positions = None, self.reader.store_positions(buffer.positions[places])
         if self.recipe.most_absent:
-            measured = self._measured(self.reader.store_positions(buffer.positions[places]))
+            measured = self._measured(positions)
         cells, chosen = buffer.cells(places)
         keys = cells.keys[chosen]
         if self.draws_repeat:
@@ -52,7 +61,8 @@ class TokenBatches:
             is_padded=True,
             empty=self.empty,
         )
-        return made.padded(self.empty)
+        labels = {name: its.of(positions) for name, its in self.labels.items()}
+        return made.padded(self.empty, self.hidden_last) | labels
 
     def _measured(self, cells: np.ndarray) -> Measured:
         """A gene that the cell's dataset did not measure is unknown, not zero."""

@@ -50,18 +50,54 @@ class Collated:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def padded(self, empty: Empty = np.empty) -> dict[str, np.ndarray]:
-        """The arrays by name, and `real`, which is False at padding."""
+    def padded(self, empty: Empty = np.empty, hidden_last: bool = False) -> dict[str, np.ndarray]:
+        """The arrays by name, `real`, which is False at padding, and how to pack the real tokens.
+
+        `places` of B × T are the real tokens, cell by cell from `starts` on, and `scored` are those
+        of them that are chosen: said here, no device must be asked. With `hidden_last` the chosen
+        ones of a cell come behind its `known`, whose number is given.
+        """
         real_BT = empty(self.genes.shape, dtype=bool)
         np.less(np.arange(real_BT.shape[1]), np.diff(self.starts)[:, None], out=real_BT)
-        return {
+        starts = empty(self.starts.shape, dtype=np.int32)
+        starts[:] = self.starts
+        places = empty((int(self.starts[-1]),), dtype=np.int64)
+        scored = empty(self.target_genes.shape, dtype=np.int64)
+        known = (empty if hidden_last else np.empty)((len(self),), dtype=np.int32)
+        _pack(self.starts, self.chosen, hidden_last, places, scored, known)
+        made = {
             "genes": self.genes,
             "values": self.values,
             "real": real_BT,
             "chosen": self.chosen,
             "target_genes": self.target_genes,
             "target_values": self.target_values,
+            "starts": starts,
+            "places": places,
+            "scored": scored,
         }
+        return made | ({"known": known} if hidden_last else {})
+
+
+@compiled
+def _pack(starts, chosen_BT, hidden_last, places, scored, known) -> None:
+    """Where each packed token lies when it is padded, and which packed ones are chosen."""
+    num_scored = 0
+    for row in range(len(known)):
+        length, place = starts[row + 1] - starts[row], starts[row]
+        first = row * chosen_BT.shape[1]
+        for turn in range(2 if hidden_last else 1):
+            for token in range(length):
+                is_chosen = chosen_BT[row, token]
+                if hidden_last and is_chosen != (turn == 1):
+                    continue
+                places[place] = first + token
+                if is_chosen:
+                    scored[num_scored] = place
+                    num_scored += 1
+                place += 1
+            if turn == 0:
+                known[row] = place - starts[row]
 
 
 def collate(

@@ -1,0 +1,1 @@
+"""What each objective of pretraining can be told: one section and one file each."""
