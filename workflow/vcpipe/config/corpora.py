@@ -8,6 +8,7 @@ from pydantic import Field
 from vcpipe.config.atlases import Atlas
 from vcpipe.config.datasets import Dataset
 from vcpipe.config.loading import Loading
+from vcpipe.config.objectives.contradictions import CONTRADICTIONS
 from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
@@ -26,11 +27,16 @@ READ_BY = {
     ("max_genes", "truncation", "include_zero_genes"): OF_GENES,
 }
 # By objective: the tokenizers that it learns from.
-LEARNS_FROM = {"masked_values": ("binned_expression", "continuous_projection")}
+LEARNS_FROM = {
+    "masked_values": ("binned_expression", "continuous_projection"),
+    "masked_genes": OF_GENES,
+    "next_genes": ("rank_value", "binned_expression"),
+    "masked_autoencoder": OF_GENES,
+}
 # Objectives that learn one table of genes, so of one species.
-OF_ONE_SPECIES = {"masked_values"}
+OF_ONE_SPECIES = {"masked_values", "masked_genes", "next_genes", "masked_autoencoder"}
 # Objectives that read tokenizer.masking.
-READ_MASKING: set[str] = set()
+READ_MASKING = {"masked_genes"}
 SCREEN_LABELS = ("batch", "cell_type", "condition")
 
 
@@ -302,9 +308,16 @@ def run_contradictions(
                 f"{where}.tokenizer.n_bins is {tokenizer.n_bins}, but preprocess.{run.corpus}.fit."
                 f"num_bin_edges is {edges}; expected the same number"
             )
+    if tokenizer.strategy == "gene_embedding" and not corpus.vocabulary.gene_embeddings:
+        found.append(
+            f"{where}.tokenizer.strategy is gene_embedding, but preprocess.{run.corpus}.vocabulary."
+            "gene_embeddings names no file of vectors; add it, or set continuous_projection"
+        )
     found += _inert_keys(where, run)
     if run.objective == "masked_values":
         found += _masked_value_contradictions(where, run, corpus, atlases)
+    if run.objective in CONTRADICTIONS:
+        found += CONTRADICTIONS[run.objective](where, run)
     found += _loading_contradictions(where, run, corpus, atlases)
     species = sorted(_species(corpus, atlases))
     if run.objective in OF_ONE_SPECIES and len(species) > 1:

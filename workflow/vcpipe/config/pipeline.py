@@ -99,6 +99,12 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                     f"finetune.{name}.training.early_stopping.monitor is val_loss but "
                     f"splits.{run.split} keeps no perturbation for val; expected train_loss"
                 )
+        its = pipeline.pretrain.get(run.pretrained)
+        if its is not None and its.objective != "masked_values":
+            found.append(
+                f"finetune.{name}.pretrained is {run.pretrained!r}, whose objective is "
+                f"{its.objective}; scGPT's model takes the weights of masked_values"
+            )
         found += finetune_loading_contradictions(name, run.loading)
         found += _leaks(pipeline, name, run)
         found += _strays(pipeline, name, run)

@@ -6,7 +6,10 @@ from pydantic import Field
 
 from vcpipe.config.loading import Loading
 from vcpipe.config.model import Transformer
+from vcpipe.config.objectives.masked_autoencoder import MaskedAutoencoder
+from vcpipe.config.objectives.masked_genes import MaskedGenes
 from vcpipe.config.objectives.masked_values import MaskedValues
+from vcpipe.config.objectives.next_genes import NextGenes
 from vcpipe.config.section import Name, Section
 from vcpipe.config.tokens import Tokenizer
 from vcpipe.config.training import Optimizer, Scheduler, Training
@@ -14,8 +17,13 @@ from vcpipe.config.training import Optimizer, Scheduler, Training
 
 class Pretrain(Section):
     corpus: Name = Field(description="a name in preprocess")
-    objective: Literal["masked_values"] = Field("masked_values", description="what is learned")
+    objective: Literal["masked_values", "masked_genes", "next_genes", "masked_autoencoder"] = Field(
+        "masked_values", description="what is learned"
+    )
     masked_values: MaskedValues = Field(MaskedValues(), description="its settings")
+    masked_genes: MaskedGenes = Field(MaskedGenes(), description="its settings")
+    next_genes: NextGenes = Field(NextGenes(), description="its settings")
+    masked_autoencoder: MaskedAutoencoder = Field(MaskedAutoencoder(), description="its settings")
     tokenizer: Tokenizer = Field(Tokenizer(), description="how a cell becomes a sequence")
     model: Transformer = Field(Transformer(), description="size of the encoder")
     val_fraction: float = Field(

@@ -23,11 +23,16 @@ class Names:
 
     vocabularies: Vocabularies
     settings: VocabularySettings
+    embeddings: Path | None = None  # folder of pretrained vectors of genes, where there are some
 
 
 def read_names(folder: Path) -> Names:
     settings = read_json(folder / "settings.json", "the folder that build_vocabulary writes")
-    return Names(read_vocabularies(folder), VocabularySettings.model_validate(settings))
+    return Names(
+        read_vocabularies(folder),
+        VocabularySettings.model_validate(settings),
+        folder / "embeddings" if (folder / "embeddings").exists() else None,
+    )
 
 
 def write_names(folder: Path, names: Names) -> None:

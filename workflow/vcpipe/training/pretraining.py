@@ -12,11 +12,19 @@ from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.errors import InputError
 from vcpipe.training.distributed import Process, empty_for
 from vcpipe.training.learners.learner import PreparedCells
+from vcpipe.training.learners.masked_autoencoder import masked_autoencoder
+from vcpipe.training.learners.masked_genes import masked_genes
 from vcpipe.training.learners.masked_values import masked_values
+from vcpipe.training.learners.next_genes import next_genes
 from vcpipe.training.loop import Progress
 from vcpipe.training.run import Run, num_weights
 
-LEARNERS = {"masked_values": masked_values}
+LEARNERS = {
+    "masked_values": masked_values,
+    "masked_genes": masked_genes,
+    "next_genes": next_genes,
+    "masked_autoencoder": masked_autoencoder,
+}
 
 
 def pretrain(
@@ -45,6 +53,7 @@ def pretrain(
         "seen": store.manifest["about"]["seen"],
         "record_digest": record.digest,
         "names_digest": names.vocabularies.digest,
+        **learner.data,
     }
     run = Run(config, data, code, state, process)
     weights = num_weights(learner.model)

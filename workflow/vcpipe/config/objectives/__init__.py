@@ -1,1 +1,1 @@
-"""What each objective of pretraining can be told: one section and one file each."""
+"""pretrain.<run>.<objective>: the settings of each objective, a file each."""

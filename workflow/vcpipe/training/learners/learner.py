@@ -49,3 +49,5 @@ class Learner:
     # For args.json, in the words of scGPT where it has any.
     args: dict = field(default_factory=dict)
     modality: str = "rna"  # whose positions and blocks are read
+    # Digests of what else shapes the run.
+    data: dict = field(default_factory=dict)
