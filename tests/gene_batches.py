@@ -35,7 +35,7 @@ def torched(**arrays: np.ndarray) -> Batch:
 
 def with_next(batch: Batch) -> Batch:
     has_next = torch.nn.functional.pad(batch["real"][:, 1:], (0, 1))
-    return batch | {"places": has_next.flatten().nonzero().squeeze(1)}
+    return batch | {"before": has_next.flatten().nonzero().squeeze(1)}
 
 
 def with_hidden(batch: Batch, hides_genes: bool, share: float = 0.4) -> Batch:

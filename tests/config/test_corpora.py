@@ -131,6 +131,93 @@ def test_paired_peaks_need_genes_and_peaks_of_every_part(values):
     assert "but d of preprocess.screens has not both rna and atac" in wrong(paired(values))
 
 
+RANKS, BINS = {"strategy": "rank_value"}, {"strategy": "binned_expression"}
+LOGS = {"strategy": "continuous_projection"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "tokenizer", "words"),
+    [
+        ("masked_genes", {}, RANKS | {"masking": {"mask_ratio": 0.3}}, None),
+        ("masked_genes", {"position_embedding": "learned"}, RANKS, None),
+        ("masked_genes", {"use_expression_values": False}, RANKS, None),
+        (
+            "masked_genes",
+            {"position_embedding": "learned"},
+            BINS,
+            "masked_genes.position_embedding is learned, but genes of binned_expression come by id",
+        ),
+        (
+            "masked_genes",
+            {"use_expression_values": False},
+            LOGS,
+            "without values tokens of continuous_projection are a mere list of genes",
+        ),
+        (
+            "masked_genes",
+            {},
+            RANKS | {"prepend_cls": False},
+            "masked_genes.pooling is cls, but tokenizer.prepend_cls is false",
+        ),
+        ("masked_genes", {"pooling": "mean"}, RANKS | {"prepend_cls": False}, None),
+        ("next_genes", {}, BINS | {"prepend_cls": False}, None),
+        ("next_genes", {"expression_loss_weight": 0}, RANKS, None),
+        ("next_genes", {}, RANKS, "expression_loss_weight is 1.0, but tokens of rank_value have"),
+        ("next_genes", {}, LOGS, "expected rank_value or binned_expression"),
+        (
+            "next_genes",
+            {"use_expression_values": False},
+            BINS,
+            "without values tokens of binned_expression are a mere list of genes",
+        ),
+        ("next_genes", {}, BINS | {"masking": {"mask_ratio": 0.3}}, "tokenizer.masking is of"),
+        ("masked_autoencoder", {"mask_ratio": 0.7}, LOGS, None),
+        (
+            "masked_autoencoder",
+            {},
+            LOGS | {"prepend_cls": False},
+            "masked_autoencoder.pooling is cls, but tokenizer.prepend_cls is false",
+        ),
+        (
+            "masked_autoencoder",
+            {"decoder_dim": 50, "decoder_heads": 4},
+            LOGS,
+            "the decoder has width 50, 4 heads; expected decoder_dim",
+        ),
+    ],
+)
+def test_an_architecture_and_its_tokens_fit_together(values, objective, settings, tokenizer, words):
+    run = {"objective": objective, objective: settings, "tokenizer": tokenizer}
+    values["pretrain"]["q"] |= run
+    if words is None:
+        read_pipeline(values=values)
+    else:
+        assert words in wrong(values)
+
+
+def test_settings_of_another_objective_are_refused(values):
+    values["pretrain"]["q"] |= {"objective": "masked_genes", "next_genes": {"pooling": "mean"}}
+    assert "pretrain.q.next_genes is set, and objective is masked_genes; leave it" in wrong(values)
+
+
+def test_gene_vectors_need_a_file_of_vectors(values):
+    values["pretrain"]["q"] |= {
+        "objective": "masked_genes",
+        "tokenizer": {"strategy": "gene_embedding"},
+    }
+    text = wrong(values)
+    assert "vocabulary.gene_embeddings names no file of vectors" in text
+    values["preprocess"]["cells"]["vocabulary"] = {"gene_embeddings": {"human": "e.csv"}}
+    read_pipeline(values=values)
+
+
+def test_scgpts_finetuning_takes_the_weights_of_masked_values(values):
+    values["pretrain"]["p"] |= {"objective": "masked_genes"}
+    values["finetune"] = {"f": {"dataset": "d", "split": "s", "pretrained": "p"}}
+    text = wrong(values)
+    assert "finetune.f.pretrained is 'p', whose objective is masked_genes; scGPT's model" in text
+
+
 @pytest.mark.parametrize("strategy", ["rank_value", "gene_embedding", "paired_peaks"])
 def test_masked_values_learns_values_only(values, strategy):
     values["atlases"]["a"]["atac"] = PEAKS

@@ -4,11 +4,12 @@ import json
 
 import jsonschema
 import pytest
+import yaml
 
 from scripts.document_config import documented
 from vcpipe.config.documentation import markdown_table, rows, schema
 from vcpipe.config.pipeline import Pipeline
-from vcpipe.config.reading import PROJECT, read_yaml
+from vcpipe.config.reading import PROJECT, read_pipeline, read_yaml
 
 
 def test_the_schema_for_editors_is_current():
@@ -40,3 +41,9 @@ def test_the_schema_refuses_an_unknown_key():
 
 def test_every_key_is_explained():
     assert all(row["meaning"] for row in rows(Pipeline))
+
+
+def test_the_example_of_a_recipe_is_a_configuration():
+    text = (PROJECT / "config/recipes/scmodelforge.md").read_text()
+    example = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert read_pipeline(values=example)[0].pretrain["mine"].objective == "masked_genes"

@@ -26,8 +26,8 @@ def make(screen, tmp_path):
 
 def test_every_gene_but_the_first_token_follows_another(make):
     batch = make(NextGeneBatches, NOTHING)
-    genes, following = batch["genes"].ravel(), batch["places"] + 1
-    assert len(batch["places"]) == batch["real"].sum() - len(batch["real"])
+    genes, following = batch["genes"].ravel(), batch["before"] + 1
+    assert len(batch["before"]) == batch["real"].sum() - len(batch["real"])
     assert batch["real"].ravel()[following].all()
     expected = np.concatenate(
         [row[1 : real.sum()] for row, real in zip(batch["genes"], batch["real"], strict=True)]

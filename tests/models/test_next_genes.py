@@ -14,7 +14,7 @@ def model(request):
 
 
 def losses(model, batch):
-    return model(batch["genes"], batch["values"], batch["real"], batch["places"])
+    return model(batch["genes"], batch["values"], batch["real"], batch["before"])
 
 
 def outputs(model, cells):

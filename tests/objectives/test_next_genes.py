@@ -42,5 +42,5 @@ def test_the_cell_embedding_learns_the_bins_of_its_genes():
 
     batch = with_next(whole_cells((9, 13)))
     learn_by_heart(model, loss_of, batch)
-    losses = model(batch["genes"], batch["values"], batch["real"], batch["places"])
+    losses = model(batch["genes"], batch["values"], batch["real"], batch["before"])
     assert losses["cell_bin"].mean().item() < 0.05

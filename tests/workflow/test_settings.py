@@ -36,6 +36,7 @@ from vcpipe.config.datasets import Download
 from vcpipe.config.documentation import nested_section
 from vcpipe.config.loader import Loader, Strategies
 from vcpipe.config.pipeline import Pipeline
+from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.reading import PROJECT, merge, read_pipeline, read_yaml, settings
 from vcpipe.config.section import Section
 from vcpipe.config.tokens import Tokenizer
@@ -84,6 +85,8 @@ THROUGH_LOADER = {
     # Snakemake names the folder; the model refuses all other values.
     ("Output", "save_dir"),
 }
+# Read through MaskedAutoencoder.decoder_size(): tests/models/test_masked_autoencoder.py.
+THROUGH_SIZE = {("MaskedAutoencoder", name) for name in ("decoder_dim", "decoder_heads")}
 
 
 def all_fields(section: type[Section]) -> set[tuple[str, str]]:
@@ -333,6 +336,7 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
         tmp_path / "first", {"pretrain": {"tiny_masked": {"scheduler": {"name": "step"}}}}
     )
     first.run()
+    learn_from_genes(first)
     table.write_text(first.split.read_text())
     # A few keys are read only where another has a certain value.
     second = Chain(
@@ -371,7 +375,9 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
     # Both run in envs of their own: tests/upstream/test_census.py and test_artifacts.py.
     elsewhere = {(its.__name__, name) for its in (Census, Artifact) for name in its.model_fields}
-    expected = all_fields(Pipeline) - BY_RULES - THROUGH_LOADER - downloads - elsewhere
+    expected = (
+        all_fields(Pipeline) - BY_RULES - THROUGH_LOADER - THROUGH_SIZE - downloads - elsewhere
+    )
     # The conversion is handed the Columns of a Dataset.
     found = reads | {("Dataset", name) for section, name in reads if section == "Columns"}
     # fit_preprocessing is handed the Fitting of a Corpus.
@@ -379,6 +385,29 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
     sections = {"Pipeline", "Gears", "Eval", "Baselines"}  # only their parts are handed on
     missing = {(section, name) for section, name in expected - found if section not in sections}
     assert not missing
+
+
+def learn_from_genes(chain: Chain) -> None:
+    """The same store, learned from by the other objectives."""
+    base = chain.pipeline.pretrain["tiny_masked"].model_dump() | {"masked_values": {}}
+    bins = {"strategy": "binned_expression", "n_bins": 51, "max_genes": 32}
+    for objective, tokenizer in (
+        ("masked_genes", {"strategy": "rank_value", "max_genes": 32}),
+        ("next_genes", bins),
+        ("masked_autoencoder", bins),
+    ):
+        config = Pretrain.model_validate(base | {"objective": objective, "tokenizer": tokenizer})
+        folder = chain.folder
+        chain.step(
+            pretrain.main,
+            config,
+            store=folder / "store",
+            vocabulary=folder / "vocabulary",
+            fitted=folder / "fitted",
+            out=folder / objective,
+            metrics=folder / f"{objective}.csv",
+            state=folder / "state",
+        )
 
 
 def compare_loading(folder: Path) -> None:

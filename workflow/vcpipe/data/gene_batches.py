@@ -14,11 +14,11 @@ from vcpipe.data.token_batches import TokenBatches
 
 class NextGeneBatches(TokenBatches):
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
-        """And places [N]: tokens that have a next one, counted through all cells."""
+        """And before [N]: the tokens that have a next one, counted through all cells."""
         made = super().batch(buffer, places, draw)
         has_next_BT = np.zeros_like(made["real"])
         has_next_BT[:, :-1] = made["real"][:, 1:]
-        return made | {"places": _laid(np.flatnonzero(has_next_BT), self.empty)}
+        return made | {"before": _laid(np.flatnonzero(has_next_BT), self.empty)}
 
 
 class ShownGeneBatches(TokenBatches):

@@ -38,23 +38,23 @@ class NextGeneModel(nn.Module):
         self.bin_head = BinHead(config.hidden_dim, tokens.num_bins) if predicts_bins else None
 
     def forward(
-        self, genes_BT: Tensor, values_BT: Tensor, real_BT: Tensor, places_N: Tensor
+        self, genes_BT: Tensor, values_BT: Tensor, real_BT: Tensor, before_N: Tensor
     ) -> dict[str, Tensor]:
-        """Cross-entropies [N] of what follows the tokens at places_N (counted through all cells).
+        """Cross-entropies [N] of what follows the tokens at before_N (counted through all cells).
 
         `gene` and `bin` are told from the tokens before, `cell_gene` and `cell_bin` from the cell
         embedding alone.
         """
         x_BTD, cell_BD = self._encode(genes_BT, values_BT, real_BT)
-        x_ND, cell_N = rows_of(x_BTD, places_N), places_N // genes_BT.shape[1]
-        targets_N = genes_BT.flatten().index_select(0, places_N + 1).long()
+        x_ND, cell_N = rows_of(x_BTD, before_N), before_N // genes_BT.shape[1]
+        targets_N = genes_BT.flatten().index_select(0, before_N + 1).long()
         found = {}
         if self.gene_head is not None:
             found["gene"] = self.gene_head.losses(x_ND, targets_N)
             likely_BV = self.gene_head.logits(cell_BD).float().log_softmax(-1)
             found["cell_gene"] = -likely_BV[cell_N, targets_N]
         if self.bin_head is not None:
-            bins_N = values_BT.flatten().index_select(0, places_N + 1)
+            bins_N = values_BT.flatten().index_select(0, before_N + 1)
             genes_ND = self.embedding.gene(targets_N)
             state_ND = self.bin_head.of_state(x_ND)
             found["bin"] = self.bin_head.losses(state_ND, genes_ND, bins_N)

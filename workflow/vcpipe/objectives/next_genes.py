@@ -21,7 +21,7 @@ def next_genes(
 ) -> tuple[Tensor, int]:
     """Weighted sum of cross-entropies, counted per token that has a next one."""
     del generator  # nothing is hidden and nothing drawn
-    losses = model(batch["genes"], batch["values"], batch["real"], batch["places"])
+    losses = model(batch["genes"], batch["values"], batch["real"], batch["before"])
     shares = weights(config)
     loss = sum(shares[name] * losses_N.sum() for name, losses_N in losses.items())
-    return loss, len(batch["places"])
+    return loss, len(batch["before"])
