@@ -7,6 +7,7 @@ from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.token_batches import TokenBatches
 from vcpipe.data.tokens.fitted import fitted_of
+from vcpipe.data.tokens.masking import hidden_values
 from vcpipe.data.tokens.packing import specials
 
 HALF = {"mask_ratio": [0.5]}
@@ -23,6 +24,7 @@ def make(screen, tmp_path):
             specials(ids, names.vocabularies.special_tokens),
             fitted_of(record, "human"),
             config,
+            hidden_values(config.masked_values.mask_ratio),
             StoreReader(store),
         )
 
