@@ -10,7 +10,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
 from vcpipe.config.checks import Checked
-from vcpipe.config.corpora import Tokenizers
+from vcpipe.config.corpora import LEARNS_FROM, Tokenizers
 from vcpipe.config.gears import Conversion
 from vcpipe.config.reading import check_files, read_pipeline, settings
 from vcpipe.errors import InputError
@@ -163,12 +163,19 @@ def files_in(path):
     return sorted(file for file in folder.iterdir() if file.is_file())
 
 
+def content_read_by(wildcards):
+    """The content of a user's own files that a pretraining run reads beside its corpus."""
+    patterns = PIPELINE.pretrain[wildcards.run].files()
+    return [content_of(path) for pattern in patterns for path in matching(pattern)]
+
+
 def tokenizers_of(wildcards):
-    """How the runs on a corpus make sequences of its cells."""
+    """How the runs on a corpus make sequences of its cells, where a tokenizer makes them."""
     runs = {
         name: run.tokenizer
         for name, run in PIPELINE.pretrain.items()
-        if run.corpus in (wildcards.corpus, PIPELINE.preprocess[wildcards.corpus].like)
+        if LEARNS_FROM[run.objective]
+        and run.corpus in (wildcards.corpus, PIPELINE.preprocess[wildcards.corpus].like)
     }
     return Tokenizers(runs=runs)
 

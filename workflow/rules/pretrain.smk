@@ -19,6 +19,7 @@ rule pretrain:
         gpu=1,
     params:
         config=lambda wildcards: settings(PIPELINE.pretrain[wildcards.run]),
+        data=content_read_by,
         # Not an output: Snakemake deletes the outputs of a failed job, and a retry goes on from here.
         state="results/.checkpoints/pretrain/{run}",
         code=code("pretrain"),

@@ -26,12 +26,13 @@ READ_BY = {
     ("atac_max_len", "rna_max_len", "rna_sampling", "rna_nonzero_fraction"): ("paired_peaks",),
     ("max_genes", "truncation", "include_zero_genes"): OF_GENES,
 }
-# By objective: the tokenizers that it learns from.
+# By objective: the tokenizers that it learns from; none where its own settings make the tokens.
 LEARNS_FROM = {
     "masked_values": ("binned_expression", "continuous_projection"),
     "masked_genes": OF_GENES,
     "next_genes": ("rank_value", "binned_expression"),
     "masked_autoencoder": OF_GENES,
+    "contrastive": (),
 }
 # Objectives that learn one table of genes, so of one species.
 OF_ONE_SPECIES = {"masked_values", "masked_genes", "next_genes", "masked_autoencoder"}
@@ -174,6 +175,32 @@ def _loading_contradictions(
     return found
 
 
+def _contrastive_contradictions(
+    where: str, run: Pretrain, corpus: Corpus, species: list[str]
+) -> list[str]:
+    """Cells without others to be told from, or told from them by their species alone."""
+    found = []
+    if run.training.batch_size < 2:
+        found.append(
+            f"{where}.training.batch_size is {run.training.batch_size}, and contrastive tells the "
+            "cells of a batch apart; expected at least 2"
+        )
+    if len(species) > 1 and run.loading.strategy != "within_group":
+        found.append(
+            f"{where}.loading.strategy is {run.loading.strategy}, but preprocess.{run.corpus} has "
+            f"genes of {' and '.join(species)}, by which cells of one batch would be told apart; "
+            "expected within_group"
+        )
+    vectors = corpus.vocabulary.gene_embeddings
+    without = [name for name in species if name not in vectors]
+    if run.contrastive.pretrained_embeddings and without:
+        found.append(
+            f"{where}.contrastive.pretrained_embeddings is true, but preprocess.{run.corpus}."
+            f"vocabulary.gene_embeddings has no file for {' and '.join(without)}; add it"
+        )
+    return found
+
+
 def finetune_loading_contradictions(name: str, loading: Loading) -> list[str]:
     """A screen is no store: its cells do not lie by group, and have three labels."""
     where, found = f"finetune.{name}.loading", []
@@ -260,7 +287,12 @@ def run_contradictions(
             f"{corpus.like!r}, or another corpus that is fitted"
         )
     usable = LEARNS_FROM[run.objective]
-    if tokenizer.strategy not in usable:
+    if not usable and tokenizer != Tokenizer():
+        found.append(
+            f"{where}.tokenizer is set, and objective is {run.objective}, whose tokens are made by "
+            f"its own settings; leave it out, or set {where}.{run.objective}"
+        )
+    if usable and tokenizer.strategy not in usable:
         found.append(
             f"{where}.tokenizer.strategy is {tokenizer.strategy!r} and objective is "
             f"{run.objective}; expected {' or '.join(usable)}"
@@ -298,7 +330,7 @@ def run_contradictions(
     special = corpus.vocabulary.special_tokens
     found += check_special_values(
         special,
-        tokenizer.n_bins if tokenizer.strategy in BINNED else None,
+        tokenizer.n_bins if usable and tokenizer.strategy in BINNED else None,
         f"{where}: preprocess.{run.corpus}.vocabulary.special_tokens",
     )
     if tokenizer.strategy in BINNED and tokenizer.binning_method == "quantile":
@@ -320,6 +352,8 @@ def run_contradictions(
         found += CONTRADICTIONS[run.objective](where, run)
     found += _loading_contradictions(where, run, corpus, atlases)
     species = sorted(_species(corpus, atlases))
+    if run.objective == "contrastive":
+        found += _contrastive_contradictions(where, run, corpus, species)
     if run.objective in OF_ONE_SPECIES and len(species) > 1:
         found.append(
             f"{where}.objective is {run.objective}, which learns one table of genes, but "

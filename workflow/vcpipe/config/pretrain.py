@@ -6,6 +6,7 @@ from pydantic import Field
 
 from vcpipe.config.loading import Loading
 from vcpipe.config.model import Transformer
+from vcpipe.config.objectives.contrastive import Contrastive
 from vcpipe.config.objectives.masked_autoencoder import MaskedAutoencoder
 from vcpipe.config.objectives.masked_genes import MaskedGenes
 from vcpipe.config.objectives.masked_values import MaskedValues
@@ -17,13 +18,18 @@ from vcpipe.config.training import Optimizer, Scheduler, Training
 
 class Pretrain(Section):
     corpus: Name = Field(description="a name in preprocess")
-    objective: Literal["masked_values", "masked_genes", "next_genes", "masked_autoencoder"] = Field(
-        "masked_values", description="what is learned"
-    )
+    objective: Literal[
+        "masked_values",
+        "masked_genes",
+        "next_genes",
+        "masked_autoencoder",
+        "contrastive",
+    ] = Field("masked_values", description="what is learned")
     masked_values: MaskedValues = Field(MaskedValues(), description="its settings")
     masked_genes: MaskedGenes = Field(MaskedGenes(), description="its settings")
     next_genes: NextGenes = Field(NextGenes(), description="its settings")
     masked_autoencoder: MaskedAutoencoder = Field(MaskedAutoencoder(), description="its settings")
+    contrastive: Contrastive = Field(Contrastive(), description="its settings")
     tokenizer: Tokenizer = Field(Tokenizer(), description="how a cell becomes a sequence")
     model: Transformer = Field(Transformer(), description="size of the encoder")
     val_fraction: float = Field(
@@ -37,3 +43,8 @@ class Pretrain(Section):
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
     training: Training = Field(Training(), description="the loop")
+
+    def files(self) -> list[str]:
+        """What a run reads beside its corpus, with wildcards."""
+        folder = self.contrastive.panels.folder
+        return [f"{folder}/*/*.csv"] if self.objective == "contrastive" and folder else []

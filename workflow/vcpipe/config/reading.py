@@ -213,6 +213,13 @@ def check_files(pipeline: Pipeline) -> None:
                     f"atlases.{name} has the path {path!r}, and no file is called so; correct the "
                     "path or put the file there"
                 )
+    for name, run in pipeline.pretrain.items():
+        for pattern in run.files():
+            if not matching(pattern):
+                problems.append(
+                    f"pretrain.{name}.contrastive.panels.folder has no {pattern}; expected panels "
+                    "in a folder for each species, with a column Ensembl_ID"
+                )
     for name, run in pipeline.finetune.items():
         expected = (
             f"expected a name in pretrain ({listed(pipeline.pretrain) or 'none yet'}), or a folder "

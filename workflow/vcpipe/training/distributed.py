@@ -72,6 +72,43 @@ def total(values: list[float], process: Process) -> list[float]:
     return summed.tolist()
 
 
+def gathering(process: Process) -> Callable[[Tensor], tuple[Tensor, int]]:
+    """A function that joins the rows of all processes, and says where this one's begin.
+
+    Gradients of all processes by a row come back to the one that it is from.
+    """
+    if process.world == 1:
+        return lambda rows: (rows, 0)
+
+    def gather(rows: Tensor) -> tuple[Tensor, int]:
+        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(process.world)]
+        dist.all_gather(lengths, torch.tensor([len(rows)]))
+        sizes = [int(length) for length in lengths]
+        return _Joined.apply(rows, sizes, process.rank), sum(sizes[: process.rank])
+
+    return gather
+
+
+class _Joined(torch.autograd.Function):
+    """Rows of all processes, which may differ in number."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, sizes: list[int], rank: int) -> Tensor:
+        ctx.begin, ctx.end = sum(sizes[:rank]), sum(sizes[: rank + 1])
+        # Processes exchange equally many rows: shorter parts are filled up.
+        mine = rows.new_zeros(max(sizes), *rows.shape[1:])
+        mine[: len(rows)] = rows
+        parts = [torch.empty_like(mine) for _ in sizes]
+        dist.all_gather(parts, mine)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad[ctx.begin : ctx.end], None, None
+
+
 def seed_draws(seed: int, process: Process) -> None:
     """Seed what dropout draws from; torch.manual_seed also asks for devices that are not used.
 

@@ -21,7 +21,7 @@ from vcpipe.config.training import Optimizer, Scheduler, Training
 from vcpipe.data.loading.loader import Loader
 from vcpipe.data.loading.plans import Segment, Share
 from vcpipe.data.loading.reader import Batches
-from vcpipe.data.order import BatchDraw, generator_of
+from vcpipe.data.order import BatchDraw, generator_of, num_steps
 from vcpipe.errors import InputError, Interrupted
 from vcpipe.files import writing
 from vcpipe.training.distributed import Process, seed_draws, shared, to_device, total
@@ -114,6 +114,12 @@ class _Run:
         updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
         self.num_updates = updates_per_epoch * self.config.max_epochs
         check_warmup(settings.scheduler, self.num_updates)
+        if val_batches is not None and len(val_batches.reader) < process.world:
+            raise InputError(
+                f"val_loss is of {len(val_batches.reader)} cells, and there are {process.world} "
+                "processes; expected a cell for each. Ask for fewer GPUs, or keep more cells for "
+                "val (val_fraction, cell_split)."
+            )
         self.saved_update = 0
 
     def finished(self) -> bool:
@@ -211,7 +217,9 @@ class _Run:
             dtype=torch.float16 if self.config.precision == "16-mixed" else torch.bfloat16,
             enabled=self.config.precision != "32",
         ):
-            return self.loss(model, batch, generator=generator)
+            # A loss that changes in the course of a run is told by its batch how far that is.
+            told = batch | {"update": self.progress.update}
+            return self.loss(model, told, generator=generator)
 
     def check_finite(self, loss: float, norm: float, lr: float) -> None:
         """Stop before the update; the scaler of 16-mixed skips such updates by itself."""
@@ -230,12 +238,12 @@ class _Run:
             return None
         self.model.eval()
         sums, reader = [0.0, 0.0], self.val_batches.reader
-        cells = np.arange(len(reader))
-        together = self.config.batch_size * self.process.world
-        mine = [
-            np.array_split(cells[start : start + together], self.process.world)[self.process.rank]
-            for start in range(0, len(cells), together)
-        ]
+        # Even parts: a loss may compare the cells of a batch, and wait for every process's.
+        batches = np.array_split(
+            np.arange(len(reader)),
+            num_steps(len(reader), self.config.batch_size, self.process.world),
+        )
+        mine = [np.array_split(its, self.process.world)[self.process.rank] for its in batches]
         several = max(1, CELLS_TO_VALIDATE // self.config.batch_size)
         for first in range(0, len(mine), several):
             buffer = reader.read(np.concatenate(mine[first : first + several]))
@@ -244,11 +252,10 @@ class _Run:
                 key = (self.config.seed, 0, step, self.process.rank, 4)
                 places = np.arange(place, place + len(its))
                 place += len(its)
-                if len(its):
-                    made = self.val_batches.batch(buffer, places, BatchDraw(*key))
-                    batch = to_device(made, self.process)
-                    loss_sum, count = self.objective(self.model, batch, key)
-                    sums = [sums[0] + float(loss_sum), sums[1] + count]
+                made = self.val_batches.batch(buffer, places, BatchDraw(*key))
+                batch = to_device(made, self.process)
+                loss_sum, count = self.objective(self.model, batch, key)
+                sums = [sums[0] + float(loss_sum), sums[1] + count]
         loss_sum, count = total(sums, self.process)
         return loss_sum / count
 

@@ -1,5 +1,6 @@
 """Pretraining: a store of cells in, an encoder's folder out."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.loading.training_cells import readers
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.errors import InputError
-from vcpipe.training.distributed import Process, empty_for
+from vcpipe.training.distributed import Process, empty_for, gathering
+from vcpipe.training.learners.contrastive import contrastive
 from vcpipe.training.learners.learner import PreparedCells
 from vcpipe.training.learners.masked_autoencoder import masked_autoencoder
 from vcpipe.training.learners.masked_genes import masked_genes
@@ -24,6 +26,7 @@ LEARNERS = {
     "masked_genes": masked_genes,
     "next_genes": next_genes,
     "masked_autoencoder": masked_autoencoder,
+    "contrastive": contrastive,
 }
 
 
@@ -55,11 +58,16 @@ def pretrain(
         "names_digest": names.vocabularies.digest,
         **learner.data,
     }
+    loss = learner.loss
+    if learner.compares_cells:
+        loss = partial(loss, gather=gathering(process))
     run = Run(config, data, code, state, process)
     weights = num_weights(learner.model)
     run.say(f"{len(learned)} cells, {len(judged)} for val_loss, {weights} weights")
+    for note in learner.notes:
+        run.say(note)
     return run.train_and_write(
-        *(learner.model, learner.loss, cells, held_out, config.model, learner.vocabulary),
+        *(learner.model, loss, cells, held_out, config.model, learner.vocabulary),
         *(learner.args, out, metrics, record, names),
         threads=threads,
     )

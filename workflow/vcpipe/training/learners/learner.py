@@ -23,18 +23,22 @@ class PreparedCells:
     names: Names
     record: PreprocessingRecord
 
-    def only_species(self, objective: str) -> str:
-        """Of objectives that learn one table of genes."""
+    def species(self, objective: str) -> list[str]:
+        """Those that have genes, sorted."""
         store = self.store
         if "rna" not in store.modalities:
             raise InputError(
                 f"{store.path} holds {listed(store.modalities)} only; {objective} learns from "
                 "genes. Give its atlases rna."
             )
-        species = sorted(store.manifest["modalities"]["rna"]["vocabulary_digests"])
+        return sorted(store.manifest["modalities"]["rna"]["vocabulary_digests"])
+
+    def only_species(self, objective: str) -> str:
+        """Of objectives that learn one table of genes."""
+        species = self.species(objective)
         if len(species) > 1:
             raise InputError(
-                f"{store.path} has genes of {listed(species)}, each with ids of its own; "
+                f"{self.store.path} has genes of {listed(species)}, each with ids of its own; "
                 f"{objective} learns one table of genes. Name orthologs, or make a corpus of each."
             )
         return species[0]
@@ -51,3 +55,6 @@ class Learner:
     modality: str = "rna"  # whose positions and blocks are read
     # Digests of what else shapes the run.
     data: dict = field(default_factory=dict)
+    # Whether the loss is of all processes' cells together: it is then called with `gather`.
+    compares_cells: bool = False
+    notes: list[str] = field(default_factory=list)  # for people
