@@ -27,10 +27,10 @@ DATASETS = {species: f"{species}_atlas" for species in GENES}
 
 
 def cells_of(species: str, num_cells: int = 60) -> MemorySource:
-    """Cells of four kinds, most of whose counts are ties."""
+    """Cells of six kinds."""
     generator = np.random.default_rng(len(species) + len(GENES[species]))
-    level_KG = generator.gamma(0.7, 2.0, (4, len(GENES[species])))
-    counts = generator.poisson(level_KG[np.arange(num_cells) % 4])
+    level_KG = generator.gamma(0.3, 8.0, (6, len(GENES[species])))
+    counts = generator.poisson(level_KG[np.arange(num_cells) % 6])
     labels = pd.DataFrame({"batch": pd.Categorical([f"b{i % 2}" for i in range(num_cells)])})
     return MemorySource(
         *(DATASETS[species], [f"{species}{number}" for number in range(num_cells)]),

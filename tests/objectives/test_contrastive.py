@@ -30,8 +30,7 @@ def loss_of(model, batch, config, gather=alone):
     return contrastive(model, batch, config, gather, torch.Generator())
 
 
-@pytest.fixture
-def batch() -> dict:
+def batch_of_six() -> dict:
     """Views of 9 and 7 tokens of 6 cells of two species; the last has no gene in the second."""
     generator = torch.Generator().manual_seed(0)
     made = {"species": torch.arange(NUM_CELLS) % 2, "update": 0}
@@ -51,6 +50,11 @@ def batch() -> dict:
     made["second_real"][5, 1:] = False
     made["usable"] = torch.tensor([True] * 5 + [False])
     return made
+
+
+@pytest.fixture
+def batch() -> dict:
+    return batch_of_six()
 
 
 def without_hidden(batch):
