@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vcpipe.config.reading import read_pipeline
+from vcpipe.config.reading import check_files, read_pipeline
 from vcpipe.errors import InputError
 
 PEAKS = {"paths": ["peaks.h5ad"]}
@@ -323,3 +323,77 @@ def test_a_census_of_mice_is_no_atlas_of_human_genes():
         read_pipeline(values=values)
     values["atlases"]["a"]["species"] = "mouse"
     read_pipeline(values=values)
+
+
+@pytest.fixture
+def contrast() -> dict:
+    """A contrastive run on cells of two species."""
+    return {
+        "atlases": {
+            "h": {"rna": {"paths": ["h.h5ad"]}},
+            "m": {"rna": {"paths": ["m.h5ad"]}, "species": "mouse"},
+        },
+        "preprocess": {"c": {"atlases": ["h", "m"], "store": {"group_by": ["batch"]}}},
+        "pretrain": {
+            "p": {
+                "corpus": "c",
+                "objective": "contrastive",
+                "loading": {"strategy": "within_group"},
+            }
+        },
+    }
+
+
+def test_a_contrastive_run_may_have_several_species(contrast):
+    assert read_pipeline(values=contrast)[0].pretrain["p"].objective == "contrastive"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loading": {}}, "by which cells of one batch would be told apart; expected within_group"),
+        ({"training": {"batch_size": 1}}, "contrastive tells the cells of a batch apart; expected"),
+        ({"tokenizer": {"strategy": "rank_value"}}, "pretrain.p.tokenizer is set, and objective"),
+        ({"tokenizer": {"max_genes": 100}}, "leave it out, or set pretrain.p.contrastive"),
+        ({"masked_values": {"mask_ratio": [0.1]}}, "pretrain.p.masked_values is set"),
+        ({"contrastive": {"pretrained_embeddings": True}}, "no file for human and mouse; add it"),
+    ],
+)
+def test_what_a_contrastive_run_has_no_use_for_is_refused(contrast, changes, words):
+    contrast["pretrain"]["p"] |= changes
+    assert words in wrong(contrast)
+
+
+def test_settings_of_a_contrast_belong_to_the_objective(contrast):
+    run = {"corpus": "c", "contrastive": {"projection_dim": 8}}
+    contrast["preprocess"]["c"]["atlases"] = ["h"]
+    contrast["pretrain"]["p"] = run
+    assert "pretrain.p.contrastive is set, and objective is masked_values" in wrong(contrast)
+
+
+def test_values_beside_those_of_a_contrast_are_negative(contrast):
+    special = {"mask": {"token": "<mask>", "value": 99}}
+    contrast["preprocess"]["c"]["vocabulary"] = {"special_tokens": special}
+    assert "mask.value is 99, which is a value that genes may have" in wrong(contrast)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"masking_rate": 0.2}, "hidden values are predicted, so expected both above 0"),
+        ({"mlm_loss_weight": 1.0}, "hidden values are predicted, so expected both above 0"),
+        ({"cont_loss_weight": 0.0}, "are both 0; expected something to learn"),
+        ({"use_learnable_embs_freq": 0.5}, "expected pretrained_embeddings: true, or 1"),
+        ({"panels": {"panel_selection": "mixed"}}, "preselected and mixed need a folder"),
+    ],
+)
+def test_a_contrast_that_contradicts_itself_is_refused(contrast, settings, words):
+    contrast["pretrain"]["p"]["contrastive"] = settings
+    assert words in wrong(contrast)
+
+
+def test_panels_that_are_not_there_are_named_before_anything_runs(contrast, tmp_path):
+    panels = {"folder": str(tmp_path), "panel_selection": "preselected"}
+    contrast["pretrain"]["p"]["contrastive"] = {"panels": panels}
+    with pytest.raises(InputError, match=r"contrastive\.panels\.folder has no .*csv; expected"):
+        check_files(read_pipeline(values=contrast)[0])

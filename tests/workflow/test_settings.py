@@ -29,7 +29,7 @@ from scripts import (
     split_perturbations,
     summarise,
 )
-from tests.workflow.tiny_atlas import GENES, write_atlas
+from tests.workflow.tiny_atlas import GENES, HUMAN, write_atlas
 from vcpipe.config.atlases import Artifact, Census
 from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.datasets import Download
@@ -311,6 +311,33 @@ class AtlasChain(Chain):
         hidden_genes(config.masking, special, store.measured["rna"]["cells"])
         return tokenize(rows, special, config, fitted, seed=0, epoch=0, measured=measured)
 
+    def contrast(self) -> None:
+        """Views on panels of a file and on random ones, of vectors that are given."""
+        folder, genes = self.folder, HUMAN[:16]
+        (folder / "panels/human").mkdir(parents=True)
+        (folder / "panels/human/one.csv").write_text("\n".join(["Ensembl_ID", *genes]))
+        panels = {"folder": str(folder / "panels"), "panel_selection": "mixed"}
+        sizes = {"panel_min_genes": 4, "panel_size_min": 4, "panel_size_max": 10}
+        learned = {"pretrained_embeddings": True, "use_learnable_embs_freq": 0.5}
+        hiding = {"masking_rate": 0.2, "mlm_loss_weight": 1.0}
+        run = Pretrain(
+            corpus="cells",
+            objective="contrastive",
+            contrastive={"panels": panels | sizes, **learned, **hiding},
+            model={"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 16},
+            training={"batch_size": 8, "max_epochs": 2},
+        )
+        self.step(
+            pretrain.main,
+            run,
+            store=folder / "store",
+            vocabulary=folder / "vocabulary",
+            fitted=folder / "fitted",
+            state=folder / "state",
+            out=folder / "contrastive",
+            metrics=folder / "contrastive.csv",
+        )
+
     def pair(self, **values) -> PairedBatch:
         """Peaks of cells, and genes that are asked for."""
         config, folder = Tokenizer(strategy="paired_peaks", **values), self.folder
@@ -433,8 +460,12 @@ def compare_loading(folder: Path) -> None:
 def read_an_atlas(folder: Path) -> None:
     """Keys that no screen needs, and those that later objectives read."""
     (folder / "atlas").mkdir()
-    chain = AtlasChain(folder / "atlas", {})
+    vectors = folder / "vectors.csv"
+    vectors.write_text("".join(f"{gene},0.5,{place}\n" for place, gene in enumerate(HUMAN)))
+    named = {"vocabulary": {"gene_embeddings": {"human": str(vectors)}}}
+    chain = AtlasChain(folder / "atlas", {"preprocess": {"cells": named}})
     chain.run()
+    chain.contrast()
     for values in (
         {"strategy": "rank_value", "rank_normalization": "gene_median"},
         {"strategy": "binned_expression", "binning_method": "uniform", "include_zero_genes": 0.2},

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from tests.objectives.test_contrastive import batch_of_six
+from tests.objectives.test_contrastive import batch_of_six, model_of
 from tests.two_species import GENES, prepare_species
+from vcpipe.config.objectives.contrastive import Contrastive
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.data.gene_embeddings import write_aligned
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.view_batches import WholeCellBatches
 from vcpipe.errors import InputError
+from vcpipe.objectives.contrastive import contrastive
 from vcpipe.training.checkpoints import read_folder
-from vcpipe.training.distributed import Process
+from vcpipe.training.distributed import Process, gathering, shared, total
 from vcpipe.training.learners.contrastive import read_contrastive, viewed_cells
 from vcpipe.training.learners.learner import PreparedCells
 from vcpipe.training.pretraining import pretrain
@@ -40,7 +42,7 @@ CONFIG = {
     "val_fraction": 0.2,
     "loading": {"strategy": "within_group"},
     "optimizer": {"name": "adamw", "lr": 3e-3},
-    "training": {"batch_size": 12, "max_epochs": 2},
+    "training": {"batch_size": 12, "max_epochs": 1},
 }
 
 
@@ -79,7 +81,7 @@ def embedded(folder, prepared) -> torch.Tensor:
 
 def test_a_folder_of_two_species_reads_back_and_embeds_cells(run, prepared):
     folder, progress = run()
-    assert progress.epoch == 2
+    assert progress.epoch == 1
     assert folder.args["species"] == {"human": 34, "mouse": 44}
     assert folder.vocabulary.ids["<cls>"] == 0
     assert folder.vocabulary.ids["human:GENE00"] == 4
@@ -163,23 +165,8 @@ def test_vectors_of_the_vocabulary_are_read_and_saved_with_the_weights(run, prep
         run(vocabulary=tmp_path, **settings)
 
 
-TWO = """
-import sys
-sys.path[:0] = ["{project}", "{project}/workflow"]
-from pathlib import Path
-import torch
-from tests.objectives import test_contrastive as tests
-from tests.training.learners.test_contrastive import CONFIG
-from tests.two_species import prepare_species
-from vcpipe.config.objectives.contrastive import Contrastive
-from vcpipe.config.pretrain import Pretrain
-from vcpipe.training.distributed import gathering, joined, shared
-from vcpipe.training.pretraining import pretrain
-
-folder = Path("{folder}")
-
-def part(batch, cells):
-    made = {{}}
+def part_of(batch: dict, cells: slice) -> dict:
+    made = {}
     for name, whole in batch.items():
         if name.endswith("targets"):
             of = batch[name.replace("targets", "hidden")].nonzero()[:, 0]
@@ -188,52 +175,60 @@ def part(batch, cells):
             made[name] = whole if name == "update" else whole[cells]
     return made
 
-def gradients(process, switch):
+
+def gradients(process: Process, switch: int) -> dict[str, torch.Tensor]:
+    """Of six cells, of which two processes have two and four."""
     config = Contrastive(loss_switch_step=switch, masking_rate=0.4, mlm_loss_weight=0.5)
-    batch = torch.load(folder / "batch.pt")
     shares = [slice(0, 2), slice(2, 6)] if process.world > 1 else [slice(0, 6)]
-    its = part(batch, shares[process.rank])
-    model = shared(tests.model_of(config), process)
-    loss, count = tests.contrastive(model, its, config, gathering(process), torch.Generator())
+    its = part_of(batch_of_six(), shares[process.rank])
+    model = shared(model_of(config), process)
+    loss, count = contrastive(model, its, config, gathering(process), torch.Generator())
     loss.backward()
-    sums = torch.tensor([loss.item(), float(count)])
-    if process.world > 1:
-        torch.distributed.all_reduce(sums)
-    return {{"sums": sums}} | {{
-        name.removeprefix("module."): weight.grad * process.world / sums[1]
+    loss_sum, total_count = total([loss.item(), count], process)
+    return {"loss": torch.tensor(loss_sum / total_count)} | {
+        name.removeprefix("module."): weight.grad * process.world / total_count
         for name, weight in model.named_parameters()
-    }}
+    }
+
+
+def learned_in(process: Process, folder: Path) -> tuple[list, list]:
+    """Gradients of both forms of the loss, and the rows of a whole run."""
+    folder = folder / f"{process.rank}_of_{process.world}"
+    training = CONFIG["training"] | {"batch_size": 12 // process.world, "log_every_n_steps": 1}
+    config = Pretrain.model_validate(CONFIG | {"training": training})
+    paths = (folder / "state", folder / "model", folder / "model.csv")
+    progress = pretrain(*prepare_species(folder / "corpus"), config, "code", process, *paths)
+    return [gradients(process, switch) for switch in (0, 100)], progress.rows
+
+
+TWO = """
+import sys
+sys.path[:0] = ["{project}", "{project}/workflow"]
+from pathlib import Path
+import torch
+from tests.training.learners.test_contrastive import learned_in
+from vcpipe.training.distributed import joined
 
 with joined(0) as process:
-    found = [gradients(process, switch) for switch in (0, 100)]
-    prepared = prepare_species(folder / f"corpus{{process.rank}}")
-    training = CONFIG["training"] | {{"batch_size": 12 // process.world, "log_every_n_steps": 1}}
-    config = Pretrain.model_validate(CONFIG | {{"training": training}})
-    its = folder / str(process.world)
-    progress = pretrain(*prepared, config, "code", process, its / "state", its / "m", its / "csv")
+    found = learned_in(process, Path("{folder}"))
     if process.first:
-        torch.save({{"gradients": found, "rows": progress.rows}}, its / "result.pt")
+        torch.save(found, "{folder}/found.pt")
 """
 
 
 def test_two_processes_learn_what_one_learns_that_has_all_cells(tmp_path):
     """The negatives of a cell are the cells of both; so is every gradient, and the whole run."""
-    torch.save(batch_of_six(), tmp_path / "batch.pt")
     program = tmp_path / "program.py"
     program.write_text(TWO.format(project=PROJECT, folder=tmp_path))
-    for world in (1, 2):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        done = subprocess.run(
-            [sys.executable, *(launcher if world > 1 else []), str(program)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = (torch.load(tmp_path / str(world) / "result.pt") for world in (1, 2))
-    for expected, found in zip(one["gradients"], two["gradients"], strict=True):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(program)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = learned_in(ALONE, tmp_path), torch.load(tmp_path / "found.pt")
+    for expected, found in zip(one[0], two[0], strict=True):
         assert expected.keys() == found.keys()
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
-    rows = [np.array(its["rows"], dtype=float) for its in (one, two)]
+    rows = [np.array(its, dtype=float) for _, its in (one, two)]
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-3)
