@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,12 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def run(prepared, tmp_path):
-    def run(name="model", vocabulary=None, **changes):
+    def run(name="model", embeddings=None, **changes):
         config = Pretrain.model_validate(CONFIG | changes)
         paths = (tmp_path / "state", tmp_path / name, tmp_path / f"{name}.csv")
-        progress = pretrain(*prepared, config, "code", ALONE, *paths, vocabulary_folder=vocabulary)
+        store, names, record = prepared
+        names = replace(names, embeddings=embeddings)
+        progress = pretrain(store, names, record, config, "code", ALONE, *paths)
         return read_folder(tmp_path / name), progress
 
     return run
@@ -148,21 +151,21 @@ def test_a_species_without_panels_is_refused(run, tmp_path):
 
 def test_vectors_of_the_vocabulary_are_read_and_saved_with_the_weights(run, prepared, tmp_path):
     names, generator = prepared.names.vocabularies, np.random.default_rng(0)
-    with pytest.raises(InputError, match=r"pretrained_embeddings is true, but .* has no embed"):
-        run(vocabulary=tmp_path, **contrast(pretrained_embeddings=True))
+    with pytest.raises(InputError, match=r"pretrained_embeddings is true, but .* has no vectors"):
+        run(**contrast(pretrained_embeddings=True))
     for species, vocabulary in names.genes.items():
         vectors = generator.normal(size=(len(vocabulary), 5)).astype(np.float32)
-        path = tmp_path / "embeddings" / f"{species}.safetensors"
+        path = tmp_path / "vectors" / f"{species}.safetensors"
         path.parent.mkdir(exist_ok=True)
         write_aligned(path, vectors, np.ones(len(vocabulary), bool), vocabulary.digest)
     settings = contrast(pretrained_embeddings=True, use_learnable_embs_freq=0.5)
-    folder, _ = run(vocabulary=tmp_path, **settings)
+    folder, _ = run(embeddings=path.parent, **settings)
     assert torch.equal(folder.state["encoder.pretrained"][34:], torch.from_numpy(vectors))
     assert embedded(folder, prepared).isfinite().all()
     wide = generator.normal(size=(44, 6)).astype(np.float32)
     write_aligned(path, wide, np.ones(44, bool), names.genes["mouse"].digest)
     with pytest.raises(InputError, match=r"different widths \(human 5, mouse 6\)"):
-        run(vocabulary=tmp_path, **settings)
+        run(embeddings=path.parent, **settings)
 
 
 def part_of(batch: dict, cells: slice) -> dict:

@@ -24,7 +24,7 @@ READ_BY = {
     ("rank_normalization",): ("rank_value",),
     ("embedding_dim",): ("gene_embedding",),
     ("atac_max_len", "rna_max_len", "rna_sampling", "rna_nonzero_fraction"): ("paired_peaks",),
-    ("max_genes", "truncation", "include_zero_genes"): OF_GENES,
+    ("max_genes", "prepend_cls", "truncation", "include_zero_genes"): OF_GENES,
 }
 # By objective: the tokenizers that it learns from; none where its own settings make the tokens.
 LEARNS_FROM = {
@@ -33,9 +33,16 @@ LEARNS_FROM = {
     "next_genes": ("rank_value", "binned_expression"),
     "masked_autoencoder": OF_GENES,
     "contrastive": (),
+    "peaks_to_genes": ("paired_peaks",),
 }
 # Objectives that learn one table of genes, so of one species.
-OF_ONE_SPECIES = {"masked_values", "masked_genes", "next_genes", "masked_autoencoder"}
+OF_ONE_SPECIES = {
+    "masked_values",
+    "masked_genes",
+    "next_genes",
+    "masked_autoencoder",
+    "peaks_to_genes",
+}
 # Objectives that read tokenizer.masking.
 READ_MASKING = {"masked_genes"}
 SCREEN_LABELS = ("batch", "cell_type", "condition")
@@ -151,6 +158,34 @@ def _masked_value_contradictions(
 
 def _has_types(atlas: Atlas) -> bool:
     return "cell_type" in _labels(atlas)
+
+
+def _peaks_contradictions(
+    where: str, run: Pretrain, corpus: Corpus, atlases: Mapping[str, Atlas]
+) -> list[str]:
+    """Chromosomes and cell types that the corpus does not know, and a sampling that has no use."""
+    found, config, tokenizer = [], run.peaks_to_genes, run.tokenizer
+    if config.use_chr_labels and corpus.vocabulary.gene_chromosomes is None:
+        found.append(
+            f"{where}.peaks_to_genes.use_chr_labels is true; expected a table of genes and their "
+            f"chromosomes in preprocess.{run.corpus}.vocabulary.gene_chromosomes, or false"
+        )
+    without = [
+        name for name in corpus.atlases if name in atlases and not atlases[name].cell_type_key
+    ]
+    if config.task_weight.cell_type and without:
+        found.append(
+            f"{where}.peaks_to_genes.task_weight.cell_type is {config.task_weight.cell_type}, but "
+            f"{', '.join(without)} of preprocess.{run.corpus} has no cell_type_key; set it, or 0"
+        )
+    for key in ("rna_max_len", "rna_nonzero_fraction"):
+        default = type(tokenizer).model_fields[key].default
+        if tokenizer.rna_sampling != "balanced" and getattr(tokenizer, key) != default:
+            found.append(
+                f"{where}.tokenizer.{key} is of balanced sampling, and rna_sampling is "
+                f"{tokenizer.rna_sampling}; leave it out"
+            )
+    return found
 
 
 def _loading_contradictions(
@@ -350,6 +385,8 @@ def run_contradictions(
         found += _masked_value_contradictions(where, run, corpus, atlases)
     if run.objective in CONTRADICTIONS:
         found += CONTRADICTIONS[run.objective](where, run)
+    if run.objective == "peaks_to_genes":
+        found += _peaks_contradictions(where, run, corpus, atlases)
     found += _loading_contradictions(where, run, corpus, atlases)
     species = sorted(_species(corpus, atlases))
     if run.objective == "contrastive":

@@ -11,6 +11,7 @@ from vcpipe.config.objectives.masked_autoencoder import MaskedAutoencoder
 from vcpipe.config.objectives.masked_genes import MaskedGenes
 from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.config.objectives.next_genes import NextGenes
+from vcpipe.config.objectives.peaks_to_genes import PeaksToGenes
 from vcpipe.config.section import Name, Section
 from vcpipe.config.tokens import Tokenizer
 from vcpipe.config.training import Optimizer, Scheduler, Training
@@ -24,12 +25,14 @@ class Pretrain(Section):
         "next_genes",
         "masked_autoencoder",
         "contrastive",
+        "peaks_to_genes",
     ] = Field("masked_values", description="what is learned")
     masked_values: MaskedValues = Field(MaskedValues(), description="its settings")
     masked_genes: MaskedGenes = Field(MaskedGenes(), description="its settings")
     next_genes: NextGenes = Field(NextGenes(), description="its settings")
     masked_autoencoder: MaskedAutoencoder = Field(MaskedAutoencoder(), description="its settings")
     contrastive: Contrastive = Field(Contrastive(), description="its settings")
+    peaks_to_genes: PeaksToGenes = Field(PeaksToGenes(), description="its settings")
     tokenizer: Tokenizer = Field(Tokenizer(), description="how a cell becomes a sequence")
     model: Transformer = Field(Transformer(), description="size of the encoder")
     val_fraction: float = Field(

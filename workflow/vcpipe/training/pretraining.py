@@ -18,6 +18,7 @@ from vcpipe.training.learners.masked_autoencoder import masked_autoencoder
 from vcpipe.training.learners.masked_genes import masked_genes
 from vcpipe.training.learners.masked_values import masked_values
 from vcpipe.training.learners.next_genes import next_genes
+from vcpipe.training.learners.peaks_to_genes import peaks_to_genes
 from vcpipe.training.loop import Progress
 from vcpipe.training.run import Run, num_weights
 
@@ -27,6 +28,7 @@ LEARNERS = {
     "next_genes": next_genes,
     "masked_autoencoder": masked_autoencoder,
     "contrastive": contrastive,
+    "peaks_to_genes": peaks_to_genes,
 }
 
 
