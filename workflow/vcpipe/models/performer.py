@@ -17,7 +17,10 @@ def orthogonal_features(num_features: int, width: int, generator: torch.Generato
     """Normal vectors, [M, K], of which every K are at right angles: they estimate more closely."""
     num_blocks = -(-num_features // width)
     normal = torch.randn(num_blocks, width, width, generator=generator, dtype=torch.float64)
-    directions_MK = torch.linalg.qr(normal).Q.transpose(1, 2).flatten(0, 1)[:num_features]
+    q, r = torch.linalg.qr(normal)
+    # A decomposition chooses signs by a rule; those of r make all directions equally likely.
+    q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
+    directions_MK = q.transpose(1, 2).flatten(0, 1)[:num_features]
     lengths_M = torch.randn(num_features, width, generator=generator, dtype=torch.float64).norm(
         dim=1
     )
