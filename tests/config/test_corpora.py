@@ -218,6 +218,59 @@ def test_scgpts_finetuning_takes_the_weights_of_masked_values(values):
     assert "finetune.f.pretrained is 'p', whose objective is masked_genes; scGPT's model" in text
 
 
+def peaks_to_genes(values: dict, tokenizer=None, **settings) -> dict:
+    """A run that learns genes from peaks, of a corpus that has all it needs."""
+    values["atlases"]["a"] |= {"atac": PEAKS, "cell_type_key": "type"}
+    values["preprocess"]["cells"]["vocabulary"] = {"gene_chromosomes": "places.tsv"}
+    paired(values, **(tokenizer or {}))
+    values["pretrain"]["q"] |= {"objective": "peaks_to_genes", "peaks_to_genes": settings}
+    return values
+
+
+def test_genes_are_learned_from_peaks(values):
+    read_pipeline(values=peaks_to_genes(values, task_weight={"cell_type": 1.0}))
+
+
+def test_chromosomes_that_nobody_knows_are_refused(values):
+    peaks_to_genes(values)["preprocess"]["cells"]["vocabulary"] = {}
+    text = wrong(values)
+    assert "pretrain.q.peaks_to_genes.use_chr_labels is true; expected a table of genes" in text
+    assert "preprocess.cells.vocabulary.gene_chromosomes, or false" in text
+    values["pretrain"]["q"]["peaks_to_genes"] = {"use_chr_labels": False}
+    read_pipeline(values=values)
+
+
+def test_cell_types_that_no_cell_has_are_refused(values):
+    peaks_to_genes(values, task_weight={"cell_type": 0.5})["atlases"]["a"]["cell_type_key"] = None
+    text = wrong(values)
+    assert "task_weight.cell_type is 0.5, but a of preprocess.cells has no cell_type_key" in text
+    values["pretrain"]["q"]["peaks_to_genes"] = {}
+    read_pipeline(values=values)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "words"),
+    [
+        ({"rna_sampling": "full", "rna_max_len": 10}, "rna_max_len is of balanced sampling"),
+        ({"rna_sampling": "full", "rna_nonzero_fraction": 0.2}, "and rna_sampling is full; leave"),
+        ({"prepend_cls": False}, "prepend_cls is read by rank_value"),
+        ({"max_genes": 99}, "max_genes is read by rank_value"),
+    ],
+)
+def test_settings_of_another_sampling_are_refused(values, tokenizer, words):
+    assert words in wrong(peaks_to_genes(values, tokenizer))
+
+
+def test_peaks_to_genes_learns_from_peaks_only(values):
+    peaks_to_genes(values)["pretrain"]["q"]["tokenizer"] = {"strategy": "binned_expression"}
+    assert "objective is peaks_to_genes; expected paired_peaks" in wrong(values)
+
+
+def test_settings_of_another_objective_are_refused(values):
+    peaks_to_genes(values, cell_emb_style="mean")["pretrain"]["q"]["objective"] = "masked_values"
+    assert "pretrain.q.peaks_to_genes is set, and objective is masked_values" in wrong(values)
+
+
 @pytest.mark.parametrize("strategy", ["rank_value", "gene_embedding", "paired_peaks"])
 def test_masked_values_learns_values_only(values, strategy):
     values["atlases"]["a"]["atac"] = PEAKS

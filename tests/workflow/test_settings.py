@@ -353,6 +353,28 @@ class AtlasChain(Chain):
             *({}, Draw(0, 0)),
         )
 
+    def learn_from_peaks(self, **values) -> None:
+        """The values of genes, of the same store."""
+        folder = self.folder
+        config = Pretrain(
+            corpus="cells",
+            objective="peaks_to_genes",
+            peaks_to_genes=values,
+            tokenizer={"strategy": "paired_peaks", "n_bins": 5},
+            model={"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "ffn_dim": 16},
+            training={"batch_size": 16, "max_epochs": 1},
+        )
+        self.step(
+            pretrain.main,
+            config,
+            store=folder / "store",
+            vocabulary=folder / "vocabulary",
+            fitted=folder / "fitted",
+            out=folder / "pretrained",
+            metrics=folder / "pretrain.csv",
+            state=folder / "state",
+        )
+
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
@@ -472,6 +494,10 @@ def read_an_atlas(folder: Path) -> None:
     ):
         assert len(chain.tokenize(max_genes=16, **values)) == 8
     assert len(chain.pair(atac_max_len=8, rna_max_len=8)) == 8
+    chain.learn_from_peaks(
+        mvc_arch_style="inner product", encoder="performer", use_batch_labels=True
+    )
+    chain.learn_from_peaks(value_head="zero_inflated", task_weight={"cell_type": 1.0})
     # Without orthologs genes are those of the files' species; a given vocabulary may lack some.
     (folder / "mouse").mkdir()
     genes = folder / "mouse/vocab.json"
