@@ -266,7 +266,7 @@ def test_peaks_to_genes_learns_from_peaks_only(values):
     assert "objective is peaks_to_genes; expected paired_peaks" in wrong(values)
 
 
-def test_settings_of_another_objective_are_refused(values):
+def test_settings_of_peaks_are_refused_of_another_objective(values):
     peaks_to_genes(values, cell_emb_style="mean")["pretrain"]["q"]["objective"] = "masked_values"
     assert "pretrain.q.peaks_to_genes is set, and objective is masked_values" in wrong(values)
 
