@@ -280,6 +280,37 @@ def test_masked_values_learns_values_only(values, strategy):
     assert "expected binned_expression or continuous_projection" in text
 
 
+@pytest.mark.parametrize("part", ["mvc", "ecs", "dar", "cls", "cce"])
+def test_what_is_learned_from_a_cells_embedding_needs_cls(values, part):
+    values["atlases"]["a"]["cell_type_key"] = "cell_type"
+    values["pretrain"]["q"] |= {
+        "masked_values": {f"{part}_weight": 1},
+        "tokenizer": {"strategy": "binned_expression", "prepend_cls": False},
+    }
+    text = wrong(values)
+    assert f"pretrain.q.masked_values sets {part}_weight, of the cell's embedding at <cls>" in text
+    values["pretrain"]["q"]["tokenizer"]["prepend_cls"] = True
+    read_pipeline(values=values)
+
+
+def test_two_draws_of_dropout_differ_only_where_there_is_dropout(values):
+    values["pretrain"]["q"] |= {"masked_values": {"cce_weight": 1}, "model": {"dropout": 0.0}}
+    assert "and model.dropout is 0; expected more" in wrong(values)
+
+
+@pytest.mark.parametrize(("key", "part"), [("ecs_threshold", "ecs"), ("cce_temperature", "cce")])
+def test_settings_of_a_part_that_is_off_are_refused(values, key, part):
+    values["pretrain"]["q"] |= {"masked_values": {key: 0.6}}
+    assert f"masked_values.{key} is 0.6, and {part}_weight is 0; leave it out" in wrong(values)
+    values["pretrain"]["q"]["masked_values"][f"{part}_weight"] = 1
+    read_pipeline(values=values)
+
+
+def test_cell_types_are_learned_where_an_atlas_has_some(values):
+    values["pretrain"]["q"] |= {"masked_values": {"cls_weight": 1}}
+    assert "no atlas of preprocess.cells has cell types; set cell_type_key" in wrong(values)
+
+
 def test_hvg_sampling_needs_highly_variable_genes(values):
     values["atlases"]["a"]["atac"] = PEAKS
     text = wrong(paired(values, rna_sampling="hvg"))

@@ -3,12 +3,15 @@ import pytest
 
 from tests.prepared import prepare
 from vcpipe.config.pretrain import Pretrain
+from vcpipe.data.label_numbers import LabelNumbers
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.token_batches import TokenBatches
 from vcpipe.data.tokens.fitted import fitted_of
 from vcpipe.data.tokens.masking import hidden_values
 from vcpipe.data.tokens.packing import specials
+from vcpipe.data.vocabulary import Vocabulary
+from vcpipe.errors import InputError
 
 HALF = {"mask_ratio": [0.5]}
 LOGS = {"strategy": "continuous_projection"}
@@ -73,6 +76,49 @@ def test_hidden_values_are_not_in_the_batch(make):
     assert (batch["values"][batch["chosen"]] == -1).all()
     assert len(batch["target_values"]) == batch["chosen"].sum() > 0
     assert not batch["chosen"][~batch["real"]].any()
+
+
+@pytest.mark.parametrize("hidden_last", [False, True])
+def test_real_tokens_are_packed_cell_by_cell(make, hidden_last):
+    batches = make()
+    batches.hidden_last = hidden_last
+    batch = made(batches, np.arange(8), BatchDraw(0, 0))
+    places, starts = batch["places"], batch["starts"]
+    assert starts.dtype == np.int32
+    assert np.array_equal(np.diff(starts), batch["real"].sum(1))
+    assert np.array_equal(np.sort(places), np.flatnonzero(batch["real"]))
+    rows = places // batch["real"].shape[1]
+    assert np.array_equal(rows, np.repeat(np.arange(8), np.diff(starts)))
+    assert (batch["genes"].ravel()[places[starts[:-1]]] == batches.special.cls_id).all()
+    is_hidden = batch["chosen"].ravel()[places]
+    assert np.array_equal(batch["scored"], np.flatnonzero(is_hidden))
+    assert np.array_equal(batch["genes"].ravel()[places[batch["scored"]]], batch["target_genes"])
+    assert ("known" in batch) == hidden_last
+    for cell in range(8 if hidden_last else 0):
+        its, known = is_hidden[starts[cell] : starts[cell + 1]], batch["known"][cell]
+        assert not its[:known].any()
+        assert its[known:].all()
+
+
+def test_labels_are_the_numbers_of_their_vocabulary(make, screen):
+    batches = make()
+    store = batches.reader.store
+    assert "batch" not in made(batches, np.arange(4), BatchDraw(0, 0))
+    vocabulary = Vocabulary({"b0": 7, "b1": 3, "other": 1})
+    batches.labels = {"batch": LabelNumbers(store, "batch", vocabulary)}
+    cells = np.array([5, 0, 40, 7])
+    found = made(batches, cells, BatchDraw(0, 0))["batch"]
+    names = store.labels(batches.reader.store_positions(cells), ["batch"])["batch"].to_pylist()
+    assert found.tolist() == [vocabulary.ids[name] for name in names]
+    assert set(found) == {3, 7}
+
+
+def test_a_label_that_the_store_or_the_vocabulary_lacks_is_named(make):
+    store = make().reader.store
+    with pytest.raises(InputError, match=r"has no label 'donor'; it has .*Set donor_key"):
+        LabelNumbers(store, "donor", Vocabulary({}))
+    with pytest.raises(InputError, match="has the batch b1, which its vocabulary lacks"):
+        LabelNumbers(store, "batch", Vocabulary({"b0": 0}))
 
 
 def test_a_batch_does_not_depend_on_its_step_its_rank_or_the_cells_beside(make):
