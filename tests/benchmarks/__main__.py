@@ -1,9 +1,9 @@
 """Print and keep what we take beside our peers: make bench, or make bench NAME=convert.
 
 Writes results/bench/summary.csv; rows of benchmarks that are not run stay as they are. Peers that
-make bench does not install are named by SCGPT_PYTHON, SCMODELFORGE and EPIFOUNDATION (see
-preparation_tokens.py and preparation_pairs.py); a benchmark without its peer says so, and the
-others go on.
+make bench does not install are named by SCGPT_PYTHON, SCGPT, SCMODELFORGE and EPIFOUNDATION (see
+preparation_tokens.py, pretraining.py and preparation_pairs.py); a benchmark without its peer says
+so, and the others go on.
 """
 
 import argparse
@@ -19,6 +19,13 @@ from tests.benchmarks.measuring import Row
 from tests.benchmarks.preparation_pairs import paired, panel_views
 from tests.benchmarks.preparation_store import preparation_store
 from tests.benchmarks.preparation_tokens import bin_3k, bin_18k, binned_tokens, rank_tokens
+from tests.benchmarks.pretraining import (
+    collate_pretrain,
+    heads,
+    masked_head,
+    packed_vs_padded,
+    step_pretrain,
+)
 
 SUMMARY = Path("results/bench/summary.csv")
 FOLDER = Path("results/bench/work")
@@ -37,6 +44,11 @@ TOGETHER = {
         *("load_random", "load_block", "load_annloader", "load_random_cold", "load_block_cold"),
         *("load_tokens", "load_tokens_cold", "load_memory", "load_threads"),
     ],
+    packed_vs_padded: ["packed_vs_padded"],
+    masked_head: ["masked_head"],
+    heads: ["heads", "heads_values", "heads_mvc", "heads_decoder"],
+    collate_pretrain: ["collate_pretrain"],
+    step_pretrain: ["step_pretrain"],
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.
