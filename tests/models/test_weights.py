@@ -4,7 +4,7 @@ import torch
 from vcpipe.config.model import Transformer
 from vcpipe.errors import InputError
 from vcpipe.models.scgpt import SHARED, MaskedValueModel, TransformerGenerator
-from vcpipe.models.weights import take_weights
+from vcpipe.models.weights import rows_by_name, take_weights
 
 SIZE = Transformer(hidden_dim=16, num_layers=2, num_heads=4, ffn_dim=16, dropout=0.0)
 
@@ -29,10 +29,10 @@ def test_all_three_names_of_attention_are_read(pretrained, name, in_proj, out_pr
     }
     model = TransformerGenerator(SIZE, 10, 9)
 
-    loaded = take_weights(model, renamed, SHARED, "base")
+    taken = take_weights(model, renamed, SHARED, "base")
 
-    assert len(loaded) == sum(key.startswith(SHARED) for key in pretrained)
-    for key in loaded:
+    assert len(taken.loaded) == sum(key.startswith(SHARED) for key in pretrained)
+    for key in taken.loaded:
         assert torch.equal(model.state_dict()[key], pretrained[key])
 
 
@@ -51,3 +51,27 @@ def test_a_wrong_prefix_is_an_error(pretrained):
 def test_a_weight_of_another_size_is_named_with_both_sizes(pretrained):
     with pytest.raises(InputError, match=r"embedding\.weight \(10, 16\) instead of \(12, 16\)"):
         take_weights(TransformerGenerator(SIZE, 12, 9), pretrained, SHARED, "base")
+
+
+def test_nothing_is_skipped_silently(pretrained):
+    model = TransformerGenerator(SIZE, 10, 9)
+    lines = "\n".join(take_weights(model, pretrained, SHARED, "base").lines())
+    assert "tensors, " in lines
+    assert "left out of base: decoder.fc.0.weight" in lines
+    assert "not loaded, they keep initial values: pert_encoder.weight" in lines
+
+
+def test_rows_are_found_by_name_and_others_keep_their_initial_values(pretrained):
+    rows = rows_by_name({"a": 0, "new": 1, "b": 2}, {"b": 0, "a": 5})
+    assert rows.tolist() == [5, -1, 0]
+    model, table = MaskedValueModel(SIZE, 3, 1), "encoder.embedding.weight"
+    initial = model.state_dict()[table].clone()
+    taken = take_weights(model, pretrained, ("",), "base", {table: rows})
+    filled = model.state_dict()[table]
+    assert torch.equal(filled[0], pretrained[table][5])
+    assert torch.equal(filled[1], initial[1])
+    assert torch.equal(filled[2], pretrained[table][0])
+    assert taken.rows == {table: (2, 3)}
+    assert "2 of 3 rows found by name" in "\n".join(taken.lines())
+    others = sum(tensor.numel() for name, tensor in pretrained.items() if name != table)
+    assert taken.num_weights == others + 2 * 16

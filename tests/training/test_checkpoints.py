@@ -1,13 +1,19 @@
 import json
 
 import pytest
+import safetensors
 import torch
 
 from vcpipe.config.model import Transformer
 from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.errors import InputError
 from vcpipe.models.scgpt import MaskedValueModel
-from vcpipe.training.checkpoints import read_folder, write_folder
+from vcpipe.training.checkpoints import (
+    check_architecture,
+    read_folder,
+    weights_digest,
+    write_folder,
+)
 
 SIZE = Transformer(hidden_dim=16, num_layers=2, num_heads=4, ffn_dim=24, dropout=0.1, norm="pre")
 VOCABULARY = build_vocabulary(["B", "A"], ["<pad>", "<cls>", "<eoc>"])
@@ -17,7 +23,7 @@ VOCABULARY = build_vocabulary(["B", "A"], ["<pad>", "<cls>", "<eoc>"])
 def folder(tmp_path):
     (tmp_path / "run.log").write_text("epoch 1\n")
     state = MaskedValueModel(SIZE, len(VOCABULARY), 2).state_dict()
-    about = {"objective": "masked_values", "data_digest": "d", "config": {"lr": 1e-4}}
+    about = {"objective": "masked_values", "data_digest": "d", "config_digest": "c"}
     write_folder(
         tmp_path / "model", state, SIZE, VOCABULARY, {"n_bins": 51}, about, tmp_path / "run.log"
     )
@@ -33,6 +39,7 @@ def edit_args(folder, change):
 def test_a_folder_has_scgpts_four_files_and_words(folder):
     assert {path.name for path in folder.iterdir()} == {
         "best_model.pt",
+        "model.safetensors",
         "args.json",
         "vocab.json",
         "run.log",
@@ -56,18 +63,71 @@ def test_scgpts_own_folder_is_read_with_its_defaults(folder):
     assert read_folder(folder).model == SIZE.model_copy(update={"norm": "post"})
 
 
-def test_the_digest_follows_every_weight(folder):
-    before = read_folder(folder).digest
-    assert read_folder(folder).digest == before
+def nudge(folder):
+    """Change one weight a little, as a damaged disk may."""
     state = torch.load(folder / "best_model.pt", weights_only=True)
     state["decoder.fc.0.bias"][3] += 1e-6
     torch.save(state, folder / "best_model.pt")
+
+
+def test_the_digest_follows_every_weight(folder):
+    edit_args(folder, lambda args: args["vcpipe"].pop("weights_digest"))
+    before = read_folder(folder).digest
+    assert read_folder(folder).digest == before
+    nudge(folder)
     assert read_folder(folder).digest != before
+
+
+def test_weights_that_were_changed_after_training_are_refused(folder):
+    nudge(folder)
+    with pytest.raises(InputError, match=r"best_model\.pt has the digest .* or remove best_model"):
+        read_folder(folder)
+    (folder / "best_model.pt").unlink()
+    assert read_folder(folder).model == SIZE
+
+
+def test_a_truncated_file_of_weights_is_refused(folder):
+    content = (folder / "best_model.pt").read_bytes()
+    (folder / "best_model.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"best_model\.pt holds no plain weights .* Is it whole\?"):
+        read_folder(folder)
+
+
+def test_the_safetensors_are_the_same_weights_and_say_what_made_them(folder):
+    with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
+        metadata, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    expected = read_folder(folder)
+    assert metadata["vocabulary_digest"] == VOCABULARY.digest
+    assert metadata["weights_digest"] == weights_digest(expected.state)
+    assert metadata["config_digest"] == "c"
+    assert found.keys() == expected.state.keys()
+    assert all(torch.equal(found[name], expected.state[name]) for name in found)
+
+
+def test_a_folder_can_be_moved_and_read_with_either_file_of_weights(folder, tmp_path):
+    digest = read_folder(folder).digest
+    moved = folder.rename(tmp_path / "elsewhere")
+    (moved / "best_model.pt").unlink()
+    assert read_folder(moved).digest == digest
+
+
+def test_another_architecture_is_refused_with_names_and_both_values(folder):
+    model = read_folder(folder)
+    check_architecture(model, "masked_values", SIZE.model_copy(update={"dropout": 0.5}))
+    other = SIZE.model_copy(update={"hidden_dim": 32, "norm": "post"})
+    message = (
+        "objective masked_values instead of next_genes, hidden_dim 16 instead of 32, "
+        "norm pre instead of post"
+    )
+    with pytest.raises(InputError, match=message):
+        check_architecture(model, "next_genes", other)
 
 
 @pytest.mark.parametrize("name", ["best_model.pt", "args.json", "vocab.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
+    if name == "best_model.pt":
+        (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=f"lacks {name}"):
         read_folder(folder)
 

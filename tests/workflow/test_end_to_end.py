@@ -120,6 +120,7 @@ def test_the_checkpoint_says_what_made_it(results):
     folder = results / "finetune_perturbation/tiny_model/checkpoint"
     assert {path.name for path in folder.iterdir()} - {".snakemake_timestamp"} == {
         "best_model.pt",
+        "model.safetensors",
         "args.json",
         "vocab.json",
         "run.log",

@@ -207,6 +207,21 @@ def pretrained_content(wildcards):
     return [content_of(Path(name) / file) for file in files]
 
 
+def folder_to_start_from(wildcards):
+    """The folder that a pretraining run starts from: of another run, which is made first, or own."""
+    folder = PIPELINE.pretrain[wildcards.run].pretrained
+    return str(Path(folder)) if folder else []
+
+
+def content_of_pretrained(wildcards):
+    """The content of a user's own folder that a pretraining run starts from."""
+    folder = PIPELINE.pretrain[wildcards.run].pretrained
+    if folder is None or PIPELINE.run_of(folder):
+        return []
+    files = ("best_model.pt", "model.safetensors", "args.json", "vocab.json")
+    return [content_of(Path(folder) / file) for file in files]
+
+
 def vocabulary_of_run(wildcards):
     """The vocabulary of that folder; of our runs the file it is copied from, made long before."""
     name = PIPELINE.finetune[wildcards.run].pretrained

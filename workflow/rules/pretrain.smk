@@ -6,6 +6,7 @@ rule pretrain:
         f"{PIPELINE.pretrain[wildcards.run].corpus}",
         store=lambda wildcards: "results/prepare_cells/"
         f"{PIPELINE.pretrain[wildcards.run].corpus}",
+        pretrained=folder_to_start_from,
     output:
         folder=directory("results/pretrain/{run}/checkpoint"),
         metrics="results/pretrain/{run}/metrics.csv",
@@ -22,6 +23,7 @@ rule pretrain:
         data=content_read_by,
         # Not an output: Snakemake deletes the outputs of a failed job, and a retry goes on from here.
         state="results/.checkpoints/pretrain/{run}",
+        data=content_of_pretrained,
         code=code("pretrain"),
     shell:
         "launch {resources.gpu} -m scripts.pretrain --devices {resources.gpu}"

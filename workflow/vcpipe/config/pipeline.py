@@ -1,5 +1,6 @@
 """The whole configuration, and what its sections promise each other."""
 
+from os.path import normpath
 from typing import Literal
 
 from pydantic import Field
@@ -40,6 +41,14 @@ class Pipeline(Section):
     loader: Loader | None = Field(
         None, description="scDataset's training experiments; null: none (results/loader/)"
     )
+
+    def run_of(self, folder: str) -> str | None:
+        """The pretraining run that writes a folder; None where it is a user's own."""
+        return next((run for run in self.pretrain if normpath(folder) == folder_of(run)), None)
+
+
+def folder_of(run: str) -> str:
+    return f"results/pretrain/{run}/checkpoint"
 
 
 def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None) -> list[str]:
@@ -88,6 +97,7 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                 f"pretrain.{name}.val_fraction is 0 but training.early_stopping.monitor is val_loss"
                 "; expected a fraction above 0, or train_loss"
             )
+        found += _starts(pipeline, name, run)
     for name, run in pipeline.finetune.items():
         check_name(f"finetune.{name}.dataset", run.dataset, "datasets")
         if name in pipeline.eval.baselines.__class__.model_fields:
@@ -109,6 +119,26 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         found += _leaks(pipeline, name, run)
         found += _strays(pipeline, name, run)
     return found
+
+
+def _starts(pipeline: Pipeline, name: str, run: Pretrain) -> list[str]:
+    """A run that starts from one of another objective or size, or from itself."""
+    start = pipeline.run_of(run.pretrained) if run.pretrained else None
+    if start == name:
+        return [f"pretrain.{name}.pretrained is its own folder; expected that of another run"]
+    if start is None:
+        return []
+    other, key = pipeline.pretrain[start], f"pretrain.{name}"
+    pairs = {"objective": (run.objective, other.objective)}
+    for size in type(run.model).model_fields:
+        if size != "dropout":  # which has no weights
+            pairs[f"model.{size}"] = getattr(run.model, size), getattr(other.model, size)
+    return [
+        f"{key}.{what} is {ours}, but pretrain.{start}, where it starts from, has {its}; expected "
+        "the same"
+        for what, (ours, its) in pairs.items()
+        if ours != its
+    ]
 
 
 def _strays(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:

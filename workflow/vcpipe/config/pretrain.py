@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vcpipe.config.loading import Loading
 from vcpipe.config.model import Transformer
@@ -35,6 +35,16 @@ class Pretrain(Section):
     peaks_to_genes: PeaksToGenes = Field(PeaksToGenes(), description="its settings")
     tokenizer: Tokenizer = Field(Tokenizer(), description="how a cell becomes a sequence")
     model: Transformer = Field(Transformer(), description="size of the encoder")
+    pretrained: str | None = Field(
+        None,
+        description="folder of a run with the same objective and model to start from, such as "
+        "results/pretrain/<run>/checkpoint; null: drawn weights",
+    )
+    pretrained_vocabulary: Literal["same", "remap"] = Field(
+        "same",
+        description="its genes are those of the corpus, or rows of its gene tables are found by "
+        "name and genes that it lacks begin with drawn ones",
+    )
     val_fraction: float = Field(
         0.03,
         ge=0,
@@ -46,6 +56,15 @@ class Pretrain(Section):
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
     training: Training = Field(Training(), description="the loop")
+
+    @model_validator(mode="after")
+    def _nothing_to_remap(self):
+        if self.pretrained is None and self.pretrained_vocabulary != "same":
+            raise ValueError(
+                f"pretrained_vocabulary is {self.pretrained_vocabulary}, but pretrained is null, "
+                "so nothing reads it; leave it out, or name a folder"
+            )
+        return self
 
     def files(self) -> list[str]:
         """What a run reads beside its corpus, with wildcards."""

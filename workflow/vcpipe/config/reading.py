@@ -220,6 +220,10 @@ def check_files(pipeline: Pipeline) -> None:
                     f"pretrain.{name}.contrastive.panels.folder has no {pattern}; expected panels "
                     "in a folder for each species, with a column Ensembl_ID"
                 )
+        if run.pretrained and pipeline.run_of(run.pretrained) is None:
+            expected = "expected a folder that pretrain wrote, or results/pretrain/<run>/checkpoint"
+            for file in ("args.json", "vocab.json"):
+                check(f"pretrain.{name}.pretrained", Path(run.pretrained) / file, expected)
     for name, run in pipeline.finetune.items():
         expected = (
             f"expected a name in pretrain ({listed(pipeline.pretrain) or 'none yet'}), or a folder "

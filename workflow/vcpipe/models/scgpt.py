@@ -148,6 +148,8 @@ class MaskedValueModel(nn.Module):
     `bins` are all values there can be, where they are whole numbers.
     """
 
+    gene_tables = ("encoder.embedding.weight",)  # with a row for each token of the vocabulary
+
     def __init__(
         self,
         config: Transformer,

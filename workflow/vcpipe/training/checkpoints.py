@@ -1,7 +1,8 @@
 """Model folders in scGPT's layout: best_model.pt, args.json, vocab.json, run.log.
 
-Beside them, of a pretrained model, how its cells were prepared, so that others can be: record.json,
-and vocabulary/ with all names (of peaks, chromosomes, batches, further species).
+Beside them the same weights as model.safetensors and, of a pretrained model, how its cells were
+prepared, so that others can be: record.json, and vocabulary/ with all names (of peaks, chromosomes,
+batches, further species).
 """
 
 import hashlib
@@ -10,6 +11,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -28,6 +31,8 @@ WORDS = {
     "d_hid": "ffn_dim",
     "dropout": "dropout",
 }
+PT, SAFETENSORS = "best_model.pt", "model.safetensors"
+OTHERS = ("args.json", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ def write_folder(
     names: Names | None = None,
 ) -> None:
     """Write a folder that scGPT can load; what it does not read stands under args["vcpipe"]."""
+    # What a device or a wrapped model holds must not matter to whoever reads it.
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     sizes = {word: getattr(model, ours) for word, ours in WORDS.items()}
     content = {
         **sizes,
@@ -79,12 +86,21 @@ def write_folder(
             "activation": model.activation,
             "norm": model.norm,
             "vocabulary_digest": vocabulary.digest,
+            "weights_digest": weights_digest(state),
             **about,
         },
     }
+    digests = ("config_digest", "vocabulary_digest", "weights_digest", "objective")
+    metadata = {name: str(content["vcpipe"].get(name, "")) for name in digests}
     with writing(path) as folder:
         folder.mkdir()
-        torch.save(state, folder / "best_model.pt")
+        torch.save(state, folder / PT)
+        safetensors.torch.save_file(
+            # Tied weights are one tensor in torch, and two here.
+            {name: tensor.clone() for name, tensor in state.items()},
+            folder / SAFETENSORS,
+            metadata | {"format": "pt"},
+        )
         (folder / "args.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         (folder / "vocab.json").write_text(json.dumps(vocabulary.ids, indent=0) + "\n")
         shutil.copyfile(run_log, folder / "run.log")
@@ -96,10 +112,10 @@ def write_folder(
 
 def read_folder(path: Path) -> ModelFolder:
     """Read a folder of ours or of scGPT's; weights only, nothing in it is executed."""
-    path = existing(path, "a folder with best_model.pt, args.json and vocab.json")
-    missing = [
-        name for name in ("best_model.pt", "args.json", "vocab.json") if not (path / name).exists()
-    ]
+    path = existing(path, f"a folder with {PT}, args.json and vocab.json")
+    has_weights = (path / PT).exists() or (path / SAFETENSORS).exists()
+    missing = [name for name in OTHERS if not (path / name).exists()]
+    missing = [*([] if has_weights else [PT]), *missing]
     if missing:
         raise InputError(f"{path} lacks {listed(missing)}; expected scGPT's three files.")
     args = read_json(path / "args.json", "scGPT's arguments")
@@ -114,17 +130,56 @@ def read_folder(path: Path) -> ModelFolder:
         )
     except ValueError as error:
         raise InputError(f"{path / 'args.json'} describes no transformer: {error}") from error
-    try:
-        state = torch.load(path / "best_model.pt", weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise InputError(
-            f"{path / 'best_model.pt'} holds no plain weights ({error}); expected a state dict "
-            "that torch.load(weights_only=True) reads."
-        ) from error
+    state, file = _read_weights(path)
     vocabulary = read_vocabulary(path / "vocab.json")
     if ours and ours["vocabulary_digest"] != vocabulary.digest:
         raise InputError(
             f"{path} expects vocabulary {ours['vocabulary_digest']}, but its vocab.json is "
             f"{vocabulary.digest} ({len(vocabulary)} tokens); it was changed after training."
         )
+    written, found = ours.get("weights_digest"), weights_digest(state) if ours else None
+    # Folders of earlier versions do not say.
+    if written and written != found:
+        raise InputError(
+            f"{file} has the digest {found}, but {written} was written; it was damaged or changed "
+            f"after training. Copy the folder again, or remove {file.name} where "
+            f"{SAFETENSORS if file.name == PT else PT} is whole."
+        )
     return ModelFolder(path, state, model, vocabulary, args)
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], Path]:
+    """The weights of a folder and the file they come from; one of the two kinds is enough."""
+    file = path / PT if (path / PT).exists() else path / SAFETENSORS
+    try:
+        if file.name == PT:
+            state = torch.load(file, weights_only=True, map_location="cpu")
+        else:
+            state = safetensors.torch.load_file(file)
+    except Exception as error:
+        raise InputError(
+            f"{file} holds no plain weights ({error}); expected a state dict that "
+            "torch.load(weights_only=True) or safetensors reads. Is it whole?"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(its, Tensor) for its in state.values()):
+        raise InputError(f"{file} holds no plain weights; expected {{name: tensor}}.")
+    return state, file
+
+
+def check_architecture(folder: ModelFolder, objective: str, model: Transformer) -> None:
+    """Refuse weights of another objective or another size, naming what differs and both values."""
+    found = folder.about.get("objective")
+    # scGPT's own folders do not say; what it pretrains is masked values.
+    its = {"objective": found or "masked_values"} | folder.model.model_dump()
+    expected = {"objective": objective} | model.model_dump()
+    # Dropout has no weights.
+    wrong = [
+        f"{name} {its[name]} instead of {expected[name]}"
+        for name in expected
+        if name != "dropout" and its[name] != expected[name]
+    ]
+    if wrong:
+        raise InputError(
+            f"{folder.path} holds another architecture: {listed(wrong)}. Set the run's objective "
+            "and model to those of the folder, or start from another one."
+        )

@@ -69,9 +69,10 @@ def finetune(
     run = Run(config, data, code, state, process)
     loaded = []
     if config.initial_weights == "pretrained":
-        loaded = take_weights(model, base.state, SHARED, str(base.path / "best_model.pt"))
-        count = sum(model.state_dict()[name].numel() for name in loaded)
-        run.say(f"loaded {len(loaded)} tensors, {count:,} weights from {base.path}")
+        taken = take_weights(model, base.state, SHARED, str(base.path))
+        loaded = taken.loaded
+        for line in taken.lines():
+            run.say(line)
     make = partial(
         PerturbationBatches, screen, known, control_row=pairs.control_row, config=settings
     )

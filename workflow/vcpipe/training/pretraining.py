@@ -11,6 +11,7 @@ from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.loading.training_cells import readers
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.errors import InputError
+from vcpipe.training.checkpoints import read_folder
 from vcpipe.training.distributed import Process, empty_for, gathering
 from vcpipe.training.learners.contrastive import contrastive
 from vcpipe.training.learners.learner import PreparedCells
@@ -20,6 +21,7 @@ from vcpipe.training.learners.masked_values import masked_values
 from vcpipe.training.learners.next_genes import next_genes
 from vcpipe.training.learners.peaks_to_genes import peaks_to_genes
 from vcpipe.training.loop import Progress
+from vcpipe.training.pretrained import start_from
 from vcpipe.training.run import Run, num_weights
 
 LEARNERS = {
@@ -63,7 +65,13 @@ def pretrain(
     loss = learner.loss
     if learner.compares_cells:
         loss = partial(loss, gather=gathering(process))
+    base = read_folder(Path(config.pretrained)) if config.pretrained else None
+    if base:
+        data["pretrained_digest"] = base.digest
     run = Run(config, data, code, state, process)
+    if base:
+        for line in start_from(base, learner.model, learner.vocabulary, names, config).lines():
+            run.say(line)
     weights = num_weights(learner.model)
     run.say(f"{len(learned)} cells, {len(judged)} for val_loss, {weights} weights")
     for note in learner.notes:
