@@ -23,7 +23,7 @@ ENVS = {
     "graphs": [*READING, "torch", "torch-geometric"],
     "train": [*READING, "scdataset", "torch"],
     "evaluate": READING,
-    "report": [*READING, "matplotlib"],
+    "report": [*READING, "matplotlib", "umap-learn"],
 }
 # Envs that cannot be one with ours, as tests/upstream/<name>.txt pins them; make env NAME=<name>.
 OWN = ("census", "lamindb")

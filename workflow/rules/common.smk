@@ -9,6 +9,7 @@ from snakemake.settings.types import DeploymentMethod
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow"))
 
+from vcpipe.config.atlases import Atlas, Matrix
 from vcpipe.config.checks import Checked
 from vcpipe.config.corpora import LEARNS_FROM, Tokenizers
 from vcpipe.config.gears import Conversion
@@ -85,11 +86,15 @@ wildcard_constraints:
 
 def raw_cells(wildcards):
     """The h5ad of a dataset: downloaded, simulated, or the user's own."""
-    dataset = PIPELINE.datasets[wildcards.dataset]
+    return path_of_dataset(wildcards.dataset)
+
+
+def path_of_dataset(name):
+    dataset = PIPELINE.datasets[name]
     if dataset.download:
-        return "results/fetch_dataset/{dataset}/dataset.h5ad"
+        return f"results/fetch_dataset/{name}/dataset.h5ad"
     if dataset.simulate:
-        return "results/simulate_screen/{dataset}/screen.h5ad"
+        return f"results/simulate_screen/{name}/screen.h5ad"
     return dataset.path
 
 
@@ -238,6 +243,39 @@ def aliases_of_run(wildcards):
 def aliases_of(section):
     """The content of the table of gene names, where a stage uses it."""
     return content_of(PROJECT / "resources/gene_aliases.tsv.gz") if section.gene_aliases else ""
+
+
+def atlas_to_embed(wildcards):
+    """Where the cells of an atlas or a dataset are, in the words of atlases."""
+    if wildcards.cells in PIPELINE.atlases:
+        return PIPELINE.atlases[wildcards.cells].in_file(fetched_file(wildcards.cells))
+    dataset = PIPELINE.datasets[wildcards.cells]
+    return Atlas(
+        rna=Matrix(
+            paths=[path_of_dataset(wildcards.cells)],
+            layer=dataset.counts_layer or "X",
+            name_key=dataset.gene_name_key,
+        )
+    )
+
+
+def cells_to_embed(wildcards):
+    """What a rule of ours makes of these cells; files of a user's own are no input."""
+    if wildcards.cells in PIPELINE.atlases:
+        is_fetched = PIPELINE.atlases[wildcards.cells].is_fetched()
+        return fetched_file(wildcards.cells) if is_fetched else []
+    is_own = PIPELINE.datasets[wildcards.cells].path is not None
+    return [] if is_own else path_of_dataset(wildcards.cells)
+
+
+def content_to_embed(wildcards):
+    """The content of a user's own files: a touch embeds nothing anew."""
+    if cells_to_embed(wildcards):
+        return []
+    atlas = atlas_to_embed(wildcards)
+    patterns = [*atlas.paths(), *([atlas.orthologs] if atlas.orthologs else [])]
+    paths = [path for pattern in patterns for path in matching(pattern)]
+    return [content_of(file) for path in paths for file in files_in(path)]
 
 
 def model_of(wildcards):

@@ -161,6 +161,12 @@ class Atlas(Section):
         changes = {"rna": rna, "census": None, "artifact": None}
         return self.model_copy(update=changes)
 
+    def only(self, modality: str) -> "Atlas":
+        """The same cells measured by rna or atac alone, where there are files of it."""
+        other = "atac" if modality == "rna" else "rna"
+        is_there = getattr(self, modality) is not None
+        return self.model_copy(update={other: None}) if is_there else self
+
     def paths(self) -> list[str]:
         """Files and wildcards as they are written."""
         return [path for part in (self.rna, self.atac) if part for path in part.paths]

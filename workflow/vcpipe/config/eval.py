@@ -71,8 +71,34 @@ class Summary(Section):
     seed: int = Field(0, ge=0, description="decides the resamples")
 
 
+class Embedding(Section):
+    batch_size: int = Field(64, ge=1, description="cells per forward pass; changes no vector")
+    max_genes: int | None = Field(
+        None, ge=8, description="most tokens of a cell, <cls> included; null: as in pretraining"
+    )
+    min_gene_match: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="least share of a file's genes, or peaks, that the model's vocabulary holds",
+    )
+    keep_counts: bool = Field(False, description="copy the counts and genes of an h5ad, too")
+
+
+class EmbeddingPlot(Section):
+    color_by: list[str] = Field(
+        [], description="obs columns to colour by; none: all with 2 to 24 values that are text"
+    )
+    num_cells: int = Field(20_000, ge=4, description="most cells that are drawn, at random")
+    num_neighbors: int = Field(15, ge=2, description="UMAP: cells that each cell is tied to")
+    min_dist: float = Field(0.5, ge=0, le=1, description="UMAP: how close points may lie")
+    seed: int = Field(0, ge=0, description="decides which cells, and the picture")
+
+
 class Eval(Section):
     baselines: Baselines = Field(Baselines(), description="fit_baseline")
     prediction: Prediction = Field(Prediction(), description="predict_perturbations")
     scoring: Scoring = Field(Scoring(), description="score_perturbations")
     summary: Summary = Field(Summary(), description="summarise")
+    embedding: Embedding = Field(Embedding(), description="embed_cells")
+    embedding_plot: EmbeddingPlot = Field(EmbeddingPlot(), description="plot_embeddings")

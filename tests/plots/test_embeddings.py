@@ -1,0 +1,87 @@
+"""Pictures of embeddings show every cell, by the labels that cells have."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts import plot_embeddings
+from vcpipe.data.embeddings import write_embeddings
+from vcpipe.errors import InputError
+from vcpipe.evaluation.projection import drawn_cells, umap_of
+from vcpipe.plots.embeddings import COLOURS, MOST_VALUES, embedding_figure, labels_to_show
+
+
+@pytest.fixture
+def obs():
+    number = np.arange(30)
+    return pd.DataFrame(
+        {
+            "kind": pd.Categorical(number % 3),
+            "cell": number.astype(str),
+            "depth": number * 1.0,
+            "same": "x",
+        },
+        index=[f"cell{i}" for i in number],
+    )
+
+
+def test_labels_are_those_that_tell_a_few_kinds_of_cells_apart(obs):
+    assert labels_to_show(obs, []) == ["kind"]
+    assert labels_to_show(obs, ["depth"]) == ["depth"]
+    with pytest.raises(InputError, match="color_by names age; the obs columns are kind, cell"):
+        labels_to_show(obs, ["age"])
+
+
+@pytest.mark.parametrize(("num_kinds", "missing"), [(3, 0), (3, 4), (MOST_VALUES + 5, 2)])
+def test_every_cell_is_a_point(generator, num_kinds, missing):
+    values = pd.Series([f"k{i % num_kinds:02d}" for i in range(100)], name="kind")
+    values[:missing] = None
+    figure = embedding_figure(generator.normal(size=(100, 2)), values, "demo")
+    (ax,) = figure.axes
+    points = {dots.get_label(): len(dots.get_offsets()) for dots in ax.collections}
+    assert sum(points.values()) == 100
+    assert len(points) == min(num_kinds, MOST_VALUES) + bool(missing)
+    if missing:
+        assert ("others" if num_kinds > MOST_VALUES else "unknown") in points
+    looks = {(tuple(dots.get_facecolor()[0]), len(dots.get_paths()[0])) for dots in ax.collections}
+    assert len(looks) == len(points) or num_kinds > len(COLOURS)
+
+
+def test_at_most_so_many_cells_are_drawn_and_always_the_same():
+    assert drawn_cells(5, 10, 0).tolist() == [0, 1, 2, 3, 4]
+    some = drawn_cells(1000, 10, 0)
+    assert len(some) == 10
+    assert (np.diff(some) > 0).all()
+    assert some.tolist() == drawn_cells(1000, 10, 0).tolist()
+
+
+def test_the_script_draws_a_figure_for_each_label(obs, generator, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "vcpipe.evaluation.projection.umap_of", lambda values, *_: np.asarray(values)[:, :2]
+    )
+    write_embeddings(
+        tmp_path / "cells.h5ad", generator.normal(size=(30, 8)), obs, "r", {"run": "r"}
+    )
+    out = tmp_path / "figures"
+    plot_embeddings.main(
+        [f"--embeddings={tmp_path / 'cells.h5ad'}", f"--out={out}", "num_cells=20"]
+    )
+    assert {path.name for path in out.iterdir()} == {"kind.svg", "umap.tsv"}
+    assert len(pd.read_csv(out / "umap.tsv", sep="\t")) == 20
+
+
+def test_a_file_without_an_embedding_is_refused(obs, tmp_path):
+    ad.AnnData(np.zeros((30, 1)), obs).write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(InputError, match="has no embedding; expected an h5ad of embed_cells"):
+        plot_embeddings.main([f"--embeddings={tmp_path / 'cells.h5ad'}", f"--out={tmp_path}/out"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_cells", [5, 60])
+def test_umap_keeps_groups_apart_and_is_the_same_again(generator, num_cells):
+    group = np.arange(num_cells) % 2
+    values = generator.normal(size=(num_cells, 6)) * 0.1 + 50 * group[:, None]
+    places = umap_of(values, 4, 0.3, seed=0)
+    np.testing.assert_array_equal(places, umap_of(values, 4, 0.3, seed=0))
+    assert places.shape == (num_cells, 2)

@@ -1,0 +1,1 @@
+"""What embedding needs of each objective: one file and one entry of EMBEDDERS each."""
