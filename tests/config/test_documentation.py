@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from scripts.document_config import documented
-from vcpipe.config.documentation import markdown_table, rows, schema
+from scripts.document_config import all_tables, documented
+from vcpipe.config.documentation import rows, schema
 from vcpipe.config.pipeline import Pipeline
 from vcpipe.config.reading import PROJECT, read_pipeline, read_yaml
 
@@ -16,9 +16,9 @@ def test_the_schema_for_editors_is_current():
     assert json.loads((PROJECT / "config" / "schema.json").read_text()) == schema()
 
 
-def test_the_key_table_is_current():
+def test_the_key_tables_are_current():
     text = (PROJECT / "config" / "README.md").read_text()
-    assert text == documented(text, markdown_table())
+    assert text == documented(text, all_tables())
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "my_screen.yaml"])

@@ -1,6 +1,7 @@
 """Any cells, by any order of genes, get the vectors that a pretrained folder has for them."""
 
 import json
+import shutil
 
 import anndata as ad
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from scripts import embed_cells
 from tests.prepared import prepare
+from vcpipe.config.eval import Embedding
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.errors import InputError
 from vcpipe.training.checkpoints import read_folder
@@ -27,14 +29,21 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where the tiny run lies after the first test that needs it."""
+    return tmp_path_factory.mktemp("kept") / "model"
+
+
 @pytest.fixture
-def model(screen, tmp_path):
+def model(kept, screen, tmp_path):
     """A folder of a tiny run, moved away from where it was made."""
-    prepared = prepare(tmp_path / "corpus", screen)
-    paths = tmp_path / "state", tmp_path / "made", tmp_path / "metrics.csv"
-    alone = Process(0, 1, torch.device("cpu"))
-    pretrain(*prepared, Pretrain(**SETTINGS), "code", alone, *paths)
-    return (tmp_path / "made").rename(tmp_path / "tiny_run")
+    if not kept.exists():
+        prepared = prepare(tmp_path / "corpus", screen)
+        paths = tmp_path / "state", kept, tmp_path / "metrics.csv"
+        alone = Process(0, 1, torch.device("cpu"))
+        pretrain(*prepared, Pretrain(**SETTINGS), "code", alone, *paths)
+    return shutil.copytree(kept, tmp_path / "tiny_run")
 
 
 @pytest.fixture
@@ -80,7 +89,7 @@ def test_the_vector_is_the_output_at_cls_of_the_whole_cell(embedded, model, coun
     few.X[0, 15:] = 0
     vector = embedded(few).obsm["X_tiny_run"][0]
     pretrained = read_pretrained(model)
-    network = EMBEDDERS["masked_values"](pretrained, embed_settings()).model.eval()
+    network = EMBEDDERS["masked_values"](pretrained, Embedding()).model.eval()
     network.load_state_dict(read_folder(model).state)
     detected = np.flatnonzero(few.X[0])
     values = few.X[0, detected]
@@ -98,12 +107,6 @@ def test_the_vector_is_the_output_at_cls_of_the_whole_cell(embedded, model, coun
             }
         )
     np.testing.assert_allclose(made[0].numpy(), vector, atol=1e-4)
-
-
-def embed_settings():
-    from vcpipe.config.eval import Embedding
-
-    return Embedding()
 
 
 def test_a_cell_without_known_genes_is_there_and_said_so(embedded, counts, capsys):

@@ -13,12 +13,14 @@ from scripts import (
     check_corpus,
     check_dataset,
     convert_to_gears,
+    embed_cells,
     finetune_perturbation,
     fit_baseline,
     fit_preprocessing,
     loader_experiment,
     match_genes,
     pair_controls,
+    plot_embeddings,
     predict_perturbations,
     prepare_cells,
     pretrain,
@@ -159,6 +161,27 @@ class Chain:
             out=folder / "corpus",
         )
 
+    def start_from_weights(self) -> None:
+        folder, start = self.folder, {"pretrained": str(self.folder / "pretrained")}
+        self.step(
+            pretrain.main,
+            self.pipeline.pretrain["tiny_masked"].model_copy(update=start),
+            store=folder / "store",
+            vocabulary=folder / "vocabulary",
+            fitted=folder / "fitted",
+            out=folder / "continued",
+            metrics=folder / "continued.csv",
+            state=folder / "state",
+        )
+
+    def embed(self) -> None:
+        folder, out = self.folder, self.folder / "embedded.h5ad"
+        embedding, plot = self.pipeline.eval.embedding, self.pipeline.eval.embedding_plot
+        self.step(
+            *(embed_cells.main, embedding), model=folder / "pretrained", cells=self.screen, out=out
+        )
+        self.step(plot_embeddings.main, plot, embeddings=out, out=folder / "embeddings")
+
     def run(self) -> None:
         pipeline, folder = self.pipeline, self.folder
         held_out = {"cells": self.cells, "split": self.split, "controls": self.controls}
@@ -215,6 +238,8 @@ class Chain:
             metrics=folder / "pretrain.csv",
             **training,
         )
+        self.start_from_weights()
+        self.embed()
         self.step(
             finetune_perturbation.main,
             pipeline.finetune["tiny_model"],
@@ -377,7 +402,11 @@ class AtlasChain(Chain):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path):
+def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypatch):
+    # UMAP takes half a minute to compile; tests/plots/test_embeddings.py runs it.
+    monkeypatch.setattr(
+        "vcpipe.evaluation.projection.umap_of", lambda values, *_: np.asarray(values)[:, :2]
+    )
     table = tmp_path / "custom.tsv"
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
