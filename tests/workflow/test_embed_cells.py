@@ -1,4 +1,4 @@
-"""Embeddings of any run and any cells are made by naming them, and by default nothing is embedded."""
+"""Embeddings of any run and any cells are made by naming them; by default nothing is embedded."""
 
 from tests.workflow.conftest import ATLAS
 from tests.workflow.tiny_atlas import write_atlas
