@@ -103,7 +103,8 @@ def test_the_vector_is_the_output_at_cls_of_the_whole_cell(embedded, model, coun
             {
                 "genes": torch.tensor([[cls, *ids]]),
                 "values": torch.tensor([[0.0, *bins]], dtype=torch.float32),
-                "real": torch.ones(1, len(ids) + 1, dtype=torch.bool),
+                "places": torch.arange(len(ids) + 1),
+                "starts": torch.tensor([0, len(ids) + 1], dtype=torch.int32),
             }
         )
     np.testing.assert_allclose(made[0].numpy(), vector, atol=1e-4)
@@ -180,3 +181,37 @@ def test_scanpy_can_draw_what_is_written(embedded):
     sc.pp.neighbors(made, use_rep="X_tiny_run")
     sc.tl.umap(made)
     assert np.isfinite(made.obsm["X_umap"]).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "masked_genes", "tokenizer": {"strategy": "rank_value", "max_genes": 20}},
+        {"objective": "next_genes", "tokenizer": {"max_genes": 20}},
+        {"objective": "masked_autoencoder", "tokenizer": {"max_genes": 20}},
+        {
+            "objective": "contrastive",
+            "tokenizer": {},
+            "contrastive": {"panels": {"panel_size_min": 8, "panel_size_max": 12}},
+        },
+        {
+            "objective": "masked_values",
+            "masked_values": {"mvc_weight": 1.0, "attention": "generative"},
+        },
+    ],
+    ids=lambda its: its["objective"],
+)
+def test_cells_are_embedded_by_whatever_was_learned(screen, counts, tmp_path, settings):
+    prepared = prepare(tmp_path / "corpus", screen)
+    paths = tmp_path / "state", tmp_path / "model", tmp_path / "metrics.csv"
+    alone = Process(0, 1, torch.device("cpu"))
+    pretrain(*prepared, Pretrain(**(SETTINGS | settings)), "code", alone, *paths)
+    counts.write_h5ad(tmp_path / "cells.h5ad")
+    made = []
+    for size in (7, 64):
+        given = [f"--model={tmp_path}/model", f"--cells={tmp_path}/cells.h5ad", "--run=r"]
+        embed_cells.main([*given, f"--out={tmp_path}/{size}.h5ad", f"batch_size={size}"])
+        made.append(ad.read_h5ad(tmp_path / f"{size}.h5ad").obsm["X_r"])
+    assert made[0].shape == (120, WIDTH)
+    assert len(np.unique(made[0].round(6), axis=0)) > 100
+    np.testing.assert_allclose(made[0], made[1], atol=1e-5)

@@ -11,12 +11,14 @@ from vcpipe.config.fitting import Fit
 from vcpipe.config.loading import WEIGHTED
 from vcpipe.config.objectives.contrastive import Contrastive
 from vcpipe.config.pretrain import Pretrain
+from vcpipe.config.tokens import Panels
 from vcpipe.data.cell_keys import mixed
 from vcpipe.data.draws import Draw
 from vcpipe.data.loading.reader import Buffer
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.normalised_values import normalised_values
 from vcpipe.data.order import BatchDraw
+from vcpipe.data.rows import Rows
 from vcpipe.data.sparse_rows import compiled
 from vcpipe.data.tokens.masking import choose, num_hidden
 from vcpipe.data.tokens.packing import Empty, Specials, Tokens, fill, padded
@@ -108,20 +110,29 @@ class WholeCellBatches:
         self, viewed: ViewedCells, config: Pretrain, reader: StoreReader, empty: Empty = np.empty
     ):
         self.reader, self.viewed, self.empty = reader, viewed, empty
-        self.panels = config.contrastive.panels.model_copy(update={"feature_max_drop_rate": 0.0})
+        self.panels = config.contrastive.panels
 
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
         """genes, values and real [B, T], species [B]."""
         viewed, rows = self.viewed, buffer.rows(places)
-        everything = PanelPair(np.arange(viewed.num_genes, dtype=np.int32), NO_GENES, "all", False)
-        view, _ = two_views(
-            *(rows, normalised_values(rows, viewed.fit), [everything]),
-            *(np.zeros(len(rows), dtype=np.int64), viewed.num_genes, self.panels, viewed.special),
-            Draw(draw.seed, draw.epoch),
-        )
+        drawn = Draw(draw.seed, draw.epoch)
+        view = whole_view(rows, viewed.fit, viewed.num_genes, self.panels, viewed.special, drawn)
         dataset_B = viewed.dataset_of(self.reader, buffer.positions[places])
         made = padded(view, viewed.special.pad_id, viewed.special.pad_value, self.empty)
         return made | {"species": viewed.species[dataset_B]}
+
+
+def whole_view(
+    rows: Rows, fit: Fit, num_genes: int, config: Panels, special: Specials, draw: Draw
+) -> Tokens:
+    """All genes of cells, none left out at random."""
+    everything = PanelPair(np.arange(num_genes, dtype=np.int32), NO_GENES, "all", False)
+    config = config.model_copy(update={"feature_max_drop_rate": 0.0})
+    view, _ = two_views(
+        *(rows, normalised_values(rows, fit), [everything], np.zeros(len(rows), dtype=np.int64)),
+        *(num_genes, config, special, draw),
+    )
+    return view
 
 
 @compiled

@@ -91,6 +91,26 @@ def open_peaks(
     return starts, peaks
 
 
+def peaks_alone(
+    atac: Rows,
+    chromosomes: Chromosomes,
+    cls_id: int,
+    pad_id: int,
+    config: Tokenizer,
+    draw: Draw,
+) -> dict[str, np.ndarray]:
+    """The arrays of padded_peaks for cells of which no gene is asked for."""
+    starts, peaks = open_peaks(atac, len(chromosomes.of_peaks), cls_id, config, draw)
+    columns = {
+        "peaks": (peaks, pad_id),
+        "peak_chromosomes": (
+            _look_up(chromosomes.of_peaks, peaks),
+            chromosomes.of_peaks[pad_id],
+        ),
+    }
+    return _padded(starts, columns)
+
+
 def padded_peaks(batch: PairedBatch, pad_id: int, pad_chromosome: int) -> dict[str, np.ndarray]:
     """Arrays peaks, peak_chromosomes and real (False at padding), as long as the longest cell."""
     columns = {

@@ -3,9 +3,9 @@
 from vcpipe.config.eval import Embedding
 from vcpipe.data.tokens.packing import specials
 from vcpipe.errors import InputError
-from vcpipe.models.scgpt import MaskedValueModel
 from vcpipe.training.embedders.embedder import Embedder, PretrainedFolder
 from vcpipe.training.embedders.whole_tokens import whole_tokens
+from vcpipe.training.learners.masked_values import model_of
 
 
 def masked_values(pretrained: PretrainedFolder, config: Embedding) -> Embedder:
@@ -14,7 +14,7 @@ def masked_values(pretrained: PretrainedFolder, config: Embedding) -> Embedder:
             f"{pretrained.path} was pretrained without <cls> (tokenizer.prepend_cls is false), "
             "whose output is the cell embedding; expected a run with it."
         )
-    vocabulary = pretrained.folder.vocabulary
-    special = specials(vocabulary.ids, pretrained.names.vocabularies.special_tokens)
-    model = MaskedValueModel(pretrained.folder.model, len(vocabulary), special.pad_id)
+    vocabulary, names = pretrained.folder.vocabulary, pretrained.names.vocabularies
+    special = specials(vocabulary.ids, names.special_tokens)
+    model = model_of(names, vocabulary, special, pretrained.config)
     return Embedder(model, whole_tokens(pretrained, special, config))

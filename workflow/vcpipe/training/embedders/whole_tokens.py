@@ -19,7 +19,7 @@ from vcpipe.training.embedders.embedder import Measured, PretrainedFolder
 def whole_tokens(
     pretrained: PretrainedFolder, special: Specials, config: Embedding
 ) -> Callable[[Measured], Callable[[Rows], dict[str, np.ndarray]]]:
-    """genes, values and real [B, T]; a longer cell is cut as in training, in epoch 0."""
+    """As token batches are; a longer cell is cut as in training, in epoch 0."""
     tokenizer = pretrained.config.tokenizer
     if config.max_genes is not None:
         tokenizer = tokenizer.model_copy(update={"max_genes": config.max_genes})
@@ -37,8 +37,7 @@ def whole_tokens(
                 measured=present,
                 is_padded=True,
             )
-            arrays = made.padded()
-            return {name: arrays[name] for name in ("genes", "values", "real")}
+            return made.padded()
 
         return batch
 

@@ -128,11 +128,16 @@ def joint_vocabulary(names: Vocabularies, species: list[str]) -> Vocabulary:
 
 def read_contrastive(folder: ModelFolder) -> ContrastiveModel:
     """The model of a folder that pretraining wrote, with its weights."""
+    model = model_of_folder(folder)
+    model.load_state_dict(folder.state)
+    return model.eval()
+
+
+def model_of_folder(folder: ModelFolder) -> ContrastiveModel:
+    """The model of a folder that pretraining wrote, with new weights."""
     config = Pretrain.model_validate(folder.about["config"])
     vectors = folder.state.get("encoder.pretrained")
     sizes = folder.args["species"]
-    model = ContrastiveModel(
+    return ContrastiveModel(
         config.model, config.contrastive, [sizes[name] for name in sorted(sizes)], vectors
     )
-    model.load_state_dict(folder.state)
-    return model.eval()

@@ -23,14 +23,8 @@ def masked_values(cells: PreparedCells, config: Pretrain, empty: Empty) -> Learn
     special = specials(vocabulary.ids, names.special_tokens)
     tokenizer, objective = config.tokenizer, config.masked_values
     classes = label_classes(names, config)
-    model = MaskedValueModel(
-        *(config.model, len(vocabulary), special.pad_id, objective),
-        num_batches=len(classes.get("batch", ())),
-        num_cell_types=len(classes.get("cell_type", ())),
-        bins=bins_of(config, special),
-    )
     return Learner(
-        model=model,
+        model=model_of(names, vocabulary, special, config),
         loss=partial(loss, config=objective),
         batches=partial(batches, special, fitted_of(cells.record, species), config, classes, empty),
         vocabulary=vocabulary,
@@ -46,6 +40,19 @@ def masked_values(cells: PreparedCells, config: Pretrain, empty: Empty) -> Learn
             "no_cls": objective.cls_weight == 0,
             "no_cce": objective.cce_weight == 0,
         },
+    )
+
+
+def model_of(
+    names: Vocabularies, vocabulary: Vocabulary, special: Specials, config: Pretrain
+) -> MaskedValueModel:
+    """The model with new weights."""
+    classes = label_classes(names, config)
+    return MaskedValueModel(
+        *(config.model, len(vocabulary), special.pad_id, config.masked_values),
+        num_batches=len(classes.get("batch", ())),
+        num_cell_types=len(classes.get("cell_type", ())),
+        bins=bins_of(config, special),
     )
 
 
