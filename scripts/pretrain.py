@@ -7,8 +7,9 @@
         --metrics results/pretrain/demo/metrics.csv optimizer.lr=3e-4
 
 On GPUs: torchrun --nproc-per-node=2 -m scripts.pretrain --devices 2 ...
-A run that was interrupted (SIGTERM, SIGUSR1, or killed) goes on from --state when it is started
-again with the same settings, data and code; after a signal it exits with status 75.
+A run that was stopped (SIGTERM, SIGUSR1, SIGINT, the end of a Slurm job) or killed goes on from
+--state when it is started again with the same settings, data and code; unless it was killed, it
+exits with status 75.
 """
 
 from pathlib import Path

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from tests.benchmarks.conversion import conversion
+from tests.benchmarks.engine import engine
 from tests.benchmarks.full_size import full_size
 from tests.benchmarks.loading import loading
 from tests.benchmarks.measuring import Row
@@ -49,6 +50,7 @@ TOGETHER = {
     heads: ["heads", "heads_values", "heads_mvc", "heads_decoder"],
     collate_pretrain: ["collate_pretrain"],
     step_pretrain: ["step_pretrain"],
+    engine: ["engine_overhead", "checkpoint_blocking"],
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.

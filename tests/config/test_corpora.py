@@ -481,3 +481,14 @@ def test_panels_that_are_not_there_are_named_before_anything_runs(contrast, tmp_
     contrast["pretrain"]["p"]["contrastive"] = {"panels": panels}
     with pytest.raises(InputError, match=r"contrastive\.panels\.folder has no .*csv; expected"):
         check_files(read_pipeline(values=contrast)[0])
+
+
+@pytest.mark.parametrize("section", ["pretrain", "finetune"])
+def test_a_lowest_rate_is_below_the_rate(values, section):
+    values["finetune"] = {"p": {"dataset": "d", "split": "s", "pretrained": "p"}}
+    values[section]["p"] |= {
+        "optimizer": {"lr": 1e-6},
+        "scheduler": {"name": "cosine", "min_lr": 1e-5},
+    }
+    text = wrong(values)
+    assert f"{section}.p.scheduler.min_lr is 1e-05 and {section}.p.optimizer.lr is 1e-06" in text

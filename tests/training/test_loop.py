@@ -1,7 +1,10 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ from torch import nn
 from vcpipe.config.training import EarlyStopping, Optimizer, Scheduler, Training
 from vcpipe.data.loading.position_reader import PositionReader
 from vcpipe.errors import InputError, Interrupted
+from vcpipe.training.checkpointing import read_whole
 from vcpipe.training.distributed import Process
-from vcpipe.training.loop import COLUMNS, Settings, train
+from vcpipe.training.loop import COLUMNS, Settings, _Run, train
 
 ALONE = Process(0, 1, torch.device("cpu"))
 PROJECT = Path(__file__).parents[2]
@@ -97,10 +101,8 @@ def test_a_run_that_crashed_ends_as_one_that_did_not_bit_for_bit(tmp_path, updat
 
     assert same(weights, expected)
     assert progress == whole
-    for name in ("metrics.csv", "best.pt", "last.pt"):
-        files = [tmp_path / folder / name for folder in ("whole", "crashed")]
-        if name.endswith("csv"):
-            assert files[0].read_bytes() == files[1].read_bytes()
+    tables = [tmp_path / folder / "metrics.csv" for folder in ("whole", "crashed")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -226,6 +228,31 @@ def test_a_warmup_longer_than_the_run_is_an_error(tmp_path):
         run(tmp_path, config=config)
 
 
+def test_the_rate_of_every_schedule_is_in_the_rows(tmp_path):
+    config = settings(scheduler=Scheduler(name="linear", total_steps=10, min_lr=0.001))
+    _, progress = run(tmp_path, config=config)
+    rates = [row[2] for row in progress.rows if row[2] is not None]
+    assert rates[0] == 0.01
+    assert rates[5] == pytest.approx(0.0055)
+    assert rates[10:] == [0.001] * 10
+
+
+def test_automatic_precision_is_32_on_a_cpu_and_told(tmp_path):
+    said = []
+    config = settings(precision="auto", max_epochs=1)
+    train(
+        network(),
+        squared_error,
+        Pairs(),
+        None,
+        with_train_loss(config),
+        ALONE,
+        tmp_path,
+        said.append,
+    )
+    assert said[0] == "8 cells an update, precision 32"
+
+
 def test_half_precision_on_a_cpu_is_refused(tmp_path):
     with pytest.raises(InputError, match="16-mixed on a CPU"):
         run(tmp_path, config=settings(precision="16-mixed"))
@@ -258,6 +285,166 @@ def test_a_run_that_goes_on_with_other_steps_an_epoch_sees_the_rest_of_it_once(t
     train(network(), loss, Pairs(), Pairs(8), config, ALONE, tmp_path, said.append)
     assert "an epoch has 14 steps now, it had 5" in said[0]
     assert sum(seen) == 40 - 2 * 8
+
+
+def with_train_loss(config: Settings) -> Settings:
+    stopping = EarlyStopping(monitor="train_loss")
+    training = config.training.model_copy(update={"early_stopping": stopping})
+    return Settings(config.optimizer, config.scheduler, training)
+
+
+def test_the_first_tensor_that_is_not_finite_is_named(tmp_path):
+    def broken(model, batch, generator):
+        if model.training:
+            with torch.no_grad():
+                model[3].weight[0, 2] = float("inf")
+        return squared_error(model, batch, generator)
+
+    with pytest.raises(FloatingPointError, match=r"First of what is not finite: the weight 3\.wei"):
+        run(tmp_path / "weight", broken)
+
+    class Log(nn.Module):
+        def forward(self, x):
+            return x.clamp(max=0).log()
+
+    model = nn.Sequential(nn.Linear(3, 4), Log(), nn.Linear(4, 1))
+    with pytest.raises(FloatingPointError, match=r"finite: the output of 1 \(Log\)\. No update"):
+        run(tmp_path / "output", model=model)
+
+    cells = Pairs()
+    cells.x[:, 1] = np.nan
+    with pytest.raises(FloatingPointError, match="finite: x of the batch"):
+        run(tmp_path / "batch", cells=cells)
+
+
+def test_no_update_after_one_that_is_not_finite_changes_a_weight(tmp_path):
+    """As on a GPU, which is told the next updates before the loss of one is looked at."""
+    calls = iter(range(1, 100))
+
+    def nan_once(model, batch, generator):
+        value, count = squared_error(model, batch, generator)
+        return (value * float("nan") if next(calls) == 3 else value), count
+
+    model = network()
+    quiet = {"say": lambda text: None, "threads": 1}
+    config = with_train_loss(settings())
+    its = _Run(model, nan_once, Pairs(), None, config, ALONE, tmp_path, **quiet)
+    with closing(its), closing(its.loader.steps(epoch=0)) as batches:
+        its.resume()
+        for step in range(5):
+            if step == 2:
+                before = {name: each.clone() for name, each in model.state_dict().items()}
+            its.update(batches, [step], stopping=False)
+        with pytest.raises(FloatingPointError, match="at update 3"):
+            its.settle()
+    assert same(model.state_dict(), before)
+
+
+def test_val_loss_within_epochs_decides_too(tmp_path):
+    config = settings(validate_every_n_steps=2, save_top_k=3, optimizer=Optimizer(lr=0.3))
+    weights, progress = run(tmp_path, config=config)
+    judged = [(row[-1], row[1], row[0]) for row in progress.rows if row[-1] is not None]
+    assert [update for *_, update in judged] == [2, 4, 5, 6, 8, 10, 10, 12, 14, 15, 16, 18, 20, 20]
+    best = sorted(set(judged))
+    # The last update of an epoch may be judged twice, to the same value.
+    by_update = {update: (value, epoch, update) for value, epoch, update in best}
+    assert [tuple(its) for its in progress.top] == sorted(by_update.values())[:3]
+    files = {path.name for path in (tmp_path / "top").iterdir()}
+    names = [f"epoch_{epoch}_update_{update}.pt" for _, epoch, update in progress.top]
+    assert files >= set(names)
+    kept = read_whole(tmp_path / "top" / names[0])
+    assert same(kept["model"], weights)
+
+
+def test_epochs_without_val_loss_are_not_judged_but_the_last_is(tmp_path):
+    config = settings(max_epochs=5, validate_every_n_epochs=2, checkpoint_every_n_epochs=3)
+    _, progress = run(tmp_path, config=config)
+    assert [row[1] for row in progress.rows if row[-1] is not None] == [1, 3, 4]
+
+
+@pytest.mark.parametrize("update", [3, 9, 14])
+def test_a_run_with_every_interval_of_its_own_is_resumed_exactly(tmp_path, update):
+    config = settings(
+        **{"validate_every_n_steps": 3, "checkpoint_every_n_steps": 4, "save_top_k": 2},
+        **{"checkpoint_every_n_epochs": 2, "gradient_accumulation": 2, "max_epochs": 6},
+        scheduler=Scheduler(name="cosine_restarts", first_cycle_epochs=2, cycle_mult=1.5),
+    )
+    expected, whole = run(tmp_path / "whole", config=config)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "crashed", failing_at(update, crash), config)
+    weights, progress = run(tmp_path / "crashed", config=config)
+    assert same(weights, expected)
+    assert progress == whole
+
+
+def test_a_damaged_checkpoint_costs_the_updates_since_the_one_before_it(tmp_path):
+    config, folder = settings(checkpoint_every_n_steps=3), tmp_path / "damaged"
+    expected, whole = run(tmp_path / "whole", config=config)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, failing_at(14, crash), config)
+    last = folder / "last.pt"
+    last.write_bytes(last.read_bytes()[:500])
+    said = []
+    weights, progress = train(
+        network(),
+        squared_error,
+        Pairs(),
+        Pairs(8),
+        config,
+        ALONE,
+        tmp_path / "damaged",
+        said.append,
+    )
+    assert "last.pt cannot be read" in said[0]
+    assert "the one before it serves" in said[0]
+    assert "resumed at update 10" in said[1]
+    assert same(weights, expected)
+    assert progress == whole
+
+
+def test_training_goes_on_when_the_disk_is_full(tmp_path):
+    """A limit on the size of files stands for the disk, from the third epoch to the fourth."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    steps = iter(range(1, 100))
+
+    def loss(model, batch, generator):
+        if model.training:
+            limits = {11: 1000, 16: before[0]}
+            step = next(steps)
+            if step in limits:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limits[step], before[1]))
+        return squared_error(model, batch, generator)
+
+    said = []
+    try:
+        config = settings(max_epochs=5)
+        _, progress = train(
+            network(0.0), loss, Pairs(), Pairs(8), config, ALONE, tmp_path, said.append
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert any("checkpoint of update 15 is not kept: " in text for text in said)
+    assert progress.epoch == 5
+    assert read_whole(tmp_path / "last.pt")["progress"]["update"] == 25
+
+
+def test_the_end_of_a_slurm_job_stops_a_run_that_goes_on_exactly(tmp_path, monkeypatch):
+    expected, _ = run(tmp_path / "whole")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 10))
+    with pytest.raises(Interrupted, match=r"stopped by the job's time.* after update 1"):
+        run(tmp_path / "stopped")
+    monkeypatch.delenv("SLURM_JOB_END_TIME")
+    assert same(run(tmp_path / "stopped")[0], expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_compiled_model_learns_the_same(tmp_path):
+    plain, compiled = (
+        run(tmp_path / str(its), config=settings(compile=its, max_epochs=2), model=network(0.0))[1]
+        for its in (False, True)
+    )
+    assert compiled.best == pytest.approx(plain.best, rel=1e-5)
 
 
 TWO = """
@@ -323,7 +510,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_they_go_on_exactly(tmp_
     _, whole = in_processes(2, tmp_path / "whole", **settings)
     status, errors = in_processes(2, tmp_path / "stopped", stop_at=7, **settings)
     assert status != 0
-    assert "Interrupted: stopped by a signal after update" in errors
+    assert "Interrupted: stopped by a signal" in errors
     _, resumed = in_processes(2, tmp_path / "stopped", **settings)
     assert same(resumed["weights"], whole["weights"])
     assert resumed["rows"] == whole["rows"]

@@ -42,6 +42,7 @@ from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.reading import PROJECT, merge, read_pipeline, read_yaml, settings
 from vcpipe.config.section import Section
 from vcpipe.config.tokens import Tokenizer
+from vcpipe.config.training import Scheduler
 from vcpipe.config.vocabulary import SpecialTokens
 from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.draws import Draw
@@ -55,6 +56,7 @@ from vcpipe.data.tokens.packing import Tokens, specials
 from vcpipe.data.tokens.paired_peaks import Chromosomes, PairedBatch, paired_batch
 from vcpipe.data.tokens.tokenize import tokenize
 from vcpipe.data.tokens.truncation import measured_by
+from vcpipe.training.optimisers import learning_rate
 
 ARMS = ("StreamingArm", "BufferedArm", "BlockArm", "CellArm", "FullShuffleArm")
 # Read by the rules, which are no Python that can be watched; their text shows it.
@@ -454,6 +456,10 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
     # Both run in envs of their own: tests/upstream/test_census.py and test_artifacts.py.
     elsewhere = {(its.__name__, name) for its in (Census, Artifact) for name in its.model_fields}
+    # Of a package that is not installed here: tests/training/test_loggers.py.
+    elsewhere |= {("Training", "wandb_project"), ("Training", "wandb_mode")}
+    for name in ("linear", "cosine_restarts"):
+        learning_rate(Scheduler(name=name), 0.1, 3, 0, num_updates=40, updates_per_epoch=5)
     expected = (
         all_fields(Pipeline) - BY_RULES - THROUGH_LOADER - THROUGH_SIZE - downloads - elsewhere
     )

@@ -24,6 +24,7 @@ from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
 from vcpipe.config.splits import Split
+from vcpipe.config.training import rate_contradictions
 from vcpipe.errors import listed
 
 
@@ -89,6 +90,7 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         if check_name(f"pretrain.{name}.corpus", run.corpus, "preprocess"):
             corpus = pipeline.preprocess[run.corpus]
             found += run_contradictions(name, run, corpus, pipeline.atlases)
+        found += rate_contradictions(f"pretrain.{name}.", run.optimizer, run.scheduler)
         corpus = pipeline.preprocess.get(run.corpus)
         keeps_none = corpus is None or not corpus.cell_split.keeps_val()
         monitored = run.training.early_stopping.monitor == "val_loss"
@@ -115,6 +117,7 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                 f"finetune.{name}.pretrained is {run.pretrained!r}, whose objective is "
                 f"{its.objective}; scGPT's model takes the weights of masked_values"
             )
+        found += rate_contradictions(f"finetune.{name}.", run.optimizer, run.scheduler)
         found += finetune_loading_contradictions(name, run.loading)
         found += _leaks(pipeline, name, run)
         found += _strays(pipeline, name, run)

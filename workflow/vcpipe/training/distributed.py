@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +55,66 @@ def joined(devices: int) -> Iterator[Process]:
             dist.destroy_process_group()
 
 
-def shared(model: nn.Module, process: Process) -> nn.Module:
-    """Wrap a model so that gradients are averaged over processes."""
+def shared(model: nn.Module, process: Process, strategy: str = "auto") -> nn.Module:
+    """Wrap a model so that gradients are averaged over processes.
+
+    Under fsdp the weights themselves are divided: every layer of a list is gathered when it is
+    used, and all others when the model is called.
+    """
     if process.world == 1:
         return model
+    if strategy == "fsdp":
+        # A second of imports, which other runs do without.
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(process.device.type, (process.world,))
+        for layers in [each for each in model.modules() if isinstance(each, nn.ModuleList)]:
+            for layer in layers:
+                fully_shard(layer, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
     ids = [process.device.index] if process.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids)
+
+
+def exchanging(parallel: nn.Module, wanted: bool) -> AbstractContextManager:
+    """Whether a backward pass sends gradients to other processes, or keeps them to add to."""
+    if hasattr(parallel, "set_requires_gradient_sync"):  # of fsdp
+        parallel.set_requires_gradient_sync(wanted)
+    elif isinstance(parallel, DistributedDataParallel) and not wanted:
+        return parallel.no_sync()
+    return nullcontext()
+
+
+def is_divided(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a tensor that may be divided between processes, which all call this."""
+    return tensor.full_tensor() if is_divided(tensor) else tensor
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that may be divided."""
+    return tensor.to_local() if is_divided(tensor) else tensor
+
+
+def divided_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """Of a whole tensor, the part that this process holds of another one of its shape."""
+    if not is_divided(other):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = other.device_mesh, other.placements
+    return distribute_tensor(tensor.to(other.device), mesh, placements, src_data_rank=None)
+
+
+def begin_sum(values: Tensor, process: Process) -> Callable[[], object]:
+    """Sum a tensor over all processes, in place; call what is returned before it is used."""
+    if process.world == 1:
+        return lambda: None
+    return dist.all_reduce(values, async_op=True).wait
 
 
 def total(values: list[float], process: Process) -> list[float]:
@@ -107,6 +161,18 @@ class _Joined(torch.autograd.Function):
         grad = grad.contiguous()
         dist.all_reduce(grad)
         return grad[ctx.begin : ctx.end], None, None
+
+
+def is_queued(process: Process) -> bool:
+    """Whether a device works off what it is told while the processor goes on."""
+    return process.device.type == "cuda"
+
+
+def has_bfloat16(process: Process) -> bool:
+    """Whether a GPU multiplies bfloat16; older ones would imitate it, slowly."""
+    if process.device.type != "cuda":
+        return False
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def seed_draws(seed: int, process: Process) -> None:

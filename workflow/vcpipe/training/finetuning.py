@@ -21,7 +21,7 @@ from vcpipe.models.weights import take_weights
 from vcpipe.objectives.perturbation import perturbation
 from vcpipe.training.checkpoints import ModelFolder
 from vcpipe.training.distributed import Process
-from vcpipe.training.loop import Progress
+from vcpipe.training.progress import Progress
 from vcpipe.training.run import Run, num_weights
 
 OBJECTIVES = {"perturbation": perturbation}

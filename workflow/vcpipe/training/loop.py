@@ -4,12 +4,11 @@ Everything random is named by (seed, epoch, step, rank), so the state to resume 
 the optimiser and two counters. A run that was interrupted ends bit for bit as one that was not.
 """
 
-import csv
-import signal
-import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,35 +20,30 @@ from vcpipe.config.training import Optimizer, Scheduler, Training
 from vcpipe.data.loading.loader import Loader
 from vcpipe.data.loading.plans import Segment, Share
 from vcpipe.data.loading.reader import Batches
-from vcpipe.data.order import BatchDraw, generator_of, num_steps
 from vcpipe.errors import InputError, Interrupted
-from vcpipe.files import writing
-from vcpipe.training.distributed import Process, seed_draws, shared, to_device, total
-from vcpipe.training.optimisers import build_optimizer, check_warmup, rate_factor
+from vcpipe.training.checkpointing import Checkpoints
+from vcpipe.training.distributed import (
+    Process,
+    begin_sum,
+    divided_like,
+    exchanging,
+    is_divided,
+    is_queued,
+    shared,
+    to_device,
+    total,
+)
+from vcpipe.training.forward import Forward, Loss, usable_precision
+from vcpipe.training.gradients import scale_gradients
+from vcpipe.training.loggers import LOGGERS
+from vcpipe.training.not_finite import first_gradient_not_finite, first_not_finite
+from vcpipe.training.optimisers import build_optimizer, check_schedule, learning_rate
+from vcpipe.training.progress import COLUMNS, Progress
+from vcpipe.training.signals import StopRequest
+from vcpipe.training.speed import Bar, Speed, told
 
-# Read together for val_loss: some blocks of a store.
-CELLS_TO_VALIDATE = 4096
-COLUMNS = ("step", "epoch", "lr", "grad_norm", "train_loss", "val_loss")
-
-Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], tuple[Tensor, int]]
-
-
-@dataclass
-class Progress:
-    epoch: int = 0
-    # Batches of this epoch that are done: (processes, batch_size, fetch_factor, batches), one of
-    # these for each number of processes that took part.
-    segments: list[list[int]] = field(default_factory=list)
-    update: int = 0
-    best: float = float("inf")
-    best_epoch: int = -1
-    epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum, count
-    rows: list[list[float | None]] = field(default_factory=list)  # of metrics.csv
-    waited: float = field(default=0.0, compare=False)  # seconds, for cells
-
-    @property
-    def step(self) -> int:
-        return sum(batches for *_, batches in self.segments)
+# A GPU is told an update ahead of the one whose loss is looked at, so that it never waits.
+AHEAD = 1
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def train(
     say: Callable[[str], None] = print,
     threads: int = 1,
 ) -> tuple[dict[str, Tensor], Progress]:
-    """Train to the end, or raise Interrupted; return the best epoch's weights.
+    """Train to the end, or raise Interrupted; return the weights with the best monitored value.
 
     `threads` of a node read cells and make batches beside the model; they change nothing else.
 
@@ -79,48 +73,116 @@ def train(
     (settings, data, code): whatever state lies there is continued.
     """
     run = _Run(model, loss, batches, val_batches, settings, process, folder, say, threads)
-    with _stop_on_signal() as stop:
+    with closing(run), StopRequest() as stop:
         run.resume()
         while not run.finished():
             run.train_epoch(stop)
             run.end_epoch()
-    return torch.load(folder / "best.pt", weights_only=True), run.progress
+        run.end()
+        return run.checkpoints.best_weights(run.progress.top), run.progress
+
+
+@dataclass(frozen=True)
+class _Done:
+    """One update, whose numbers the device may still be computing."""
+
+    update: int
+    epoch: int
+    lr: float
+    numbers: Tensor  # sum of losses, their count, votes to stop, norms of all gradients
+    ready: torch.cuda.Event | None
+    batches: list[tuple[int, dict[str, Tensor]]]  # by step
+
+    def read(self) -> list[float]:
+        if self.ready is not None:
+            self.ready.synchronize()
+        return self.numbers.tolist()
 
 
 class _Run:
     def __init__(self, model, loss, batches, val_batches, settings, process, folder, say, threads):
-        self.model = model.to(process.device)
-        self.parallel = shared(self.model, process)
-        self.loss, self.batches, self.val_batches = loss, batches, val_batches
         self.settings, self.config, self.process = settings, settings.training, process
-        self.folder, self.say = folder, say
+        self.folder, self.say, self.val_batches = folder, say, val_batches
+        self.precision = usable_precision(self.config.precision, process)
+        self.forward = Forward(loss, self.config, self.precision, process)
+        self.model = model.to(process.device)
+        if self.config.compile:
+            self.model.compile()
+        self.parallel = shared(self.model, process, self.config.strategy)
+        # Weights are named again: where they are divided, these are their parts.
+        self.weights = [its for its in self.model.parameters() if its.requires_grad]
         self.optimizer = build_optimizer(self.model, settings.optimizer)
         self.scaler = torch.amp.GradScaler(
-            process.device.type, enabled=self.config.precision == "16-mixed"
+            process.device.type, enabled=self.precision == "16-mixed"
         )
-        if self.config.precision == "16-mixed" and process.device.type == "cpu":
-            raise InputError("training.precision is 16-mixed on a CPU; expected 32 or bf16-mixed.")
+        # Once a loss is not finite, no update changes anything any more.
+        self.spoilt = torch.zeros((), device=process.device)
+        self.done: deque[_Done] = deque()
+        self.ahead = AHEAD if is_queued(process) else 0
+        self.stopping = False
         share = Share(
             process.rank, process.world, self.config.batch_size, settings.loading.fetch_factor
         )
         threads = max(1, threads // process.local_world)
         self.loader = Loader(batches, settings.loading, share, self.config.seed, threads)
         self.progress = Progress()
+        self.checkpoints = Checkpoints(folder, say, process.first)
         # Of a whole epoch: one that goes on with other processes has others.
         plan = self.loader.plan(epoch=0)
         self.num_steps = plan.num_steps
         if plan.num_left_out:
             say(f"{plan.num_left_out} cells left out: fewer of their group than processes")
-        updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
-        self.num_updates = updates_per_epoch * self.config.max_epochs
-        check_warmup(settings.scheduler, self.num_updates)
-        if val_batches is not None and len(val_batches.reader) < process.world:
+        self.updates_per_epoch = -(-self.num_steps // self.config.gradient_accumulation)
+        self.num_updates = self.updates_per_epoch * self.config.max_epochs
+        check_schedule(
+            settings.scheduler, settings.optimizer, self.num_updates, self.updates_per_epoch
+        )
+        self.speed = Speed(self.loader, process, self.precision)
+        self.logger, self.bar = None, None
+
+    def resume(self) -> None:
+        # The first process may still be writing what a run in the same processes has left.
+        total([0.0], self.process)
+        state = self.checkpoints.read()
+        if state is not None:
+            self.take(state)
+        if total([self.progress.update], self.process)[0] != (
+            self.progress.update * self.process.world
+        ):
             raise InputError(
-                f"val_loss is of {len(val_batches.reader)} cells, and there are {process.world} "
-                "processes; expected a cell for each. Ask for fewer GPUs, or keep more cells for "
-                "val (val_fraction, cell_split)."
+                f"{self.folder} holds update {self.progress.update} for process "
+                f"{self.process.rank} and another one for others; expected one folder that all "
+                "nodes share."
             )
-        self.saved_update = 0
+        together = self.process.world * self.config.batch_size * self.config.gradient_accumulation
+        self.say(f"{together} cells an update, precision {self.precision}")
+        if self.process.first:
+            make = LOGGERS[self.config.logger]
+            self.logger = make(self.folder, self.config, self.progress.update)
+        self.bar = Bar(self.num_updates, self.process.first)
+
+    def take(self, state: dict) -> None:
+        """Go on from a state, whichever number of processes wrote it, and however they shared."""
+        ours = self.model.state_dict()
+        if ours.keys() != state["model"].keys():
+            raise InputError(f"{self.folder} holds the state of another model; remove it.")
+        self.model.load_state_dict(
+            {name: divided_like(its, ours[name]) for name, its in state["model"].items()}
+        )
+        moments = state["optimizer"]
+        weights = [its for group in self.optimizer.param_groups for its in group["params"]]
+        for number, values in moments["state"].items():
+            for name, its in values.items():
+                if its.shape == weights[number].shape and its.ndim:
+                    values[name] = divided_like(its, weights[number])
+        self.optimizer.load_state_dict(moments)
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+        if state["num_steps"] != self.num_steps:
+            # What is left of the epoch is dealt anew; the schedule goes on at the same share of it.
+            self.progress.update = self.progress.update * self.num_updates // state["num_updates"]
+            self.say(f"an epoch has {self.num_steps} steps now, it had {state['num_steps']}")
+        self.say(f"resumed at update {self.progress.update} from {self.folder}")
 
     def finished(self) -> bool:
         waited = self.progress.epoch - 1 - self.progress.best_epoch
@@ -129,31 +191,33 @@ class _Run:
             self.progress.best_epoch >= 0 and waited >= patience
         )
 
-    def train_epoch(self, stop: list[int]) -> None:
+    def train_epoch(self, stop: StopRequest) -> None:
         self.parallel.train()
         *before, mine = self.segments()
-        began = time.perf_counter(), self.loader.waited, self.loader.cells
+        self.speed.mark()
         num_steps = self.loader.plan(self.progress.epoch, before).num_steps
         size = self.config.gradient_accumulation
         with closing(self.loader.steps(self.progress.epoch, before, mine.steps)) as batches:
             for first in range(mine.steps, num_steps, size):
                 steps = range(first, min(first + size, num_steps))
                 offset = sum(its.steps for its in before)
-                stopping = self.update(batches, [offset + step for step in steps], bool(stop))
+                self.update(batches, [offset + step for step in steps], bool(stop))
                 self.progress.segments[-1][-1] = steps.stop
-                due = self.progress.update % self.config.checkpoint_every_n_steps == 0
-                if due or stopping:
-                    self.save()
-                if stopping:
-                    raise Interrupted(f"stopped by a signal after update {self.progress.update}")
-        seconds, waited, cells = (
-            now - then
-            for now, then in zip(
-                (time.perf_counter(), self.loader.waited, self.loader.cells), began, strict=True
-            )
-        )
-        self.progress.waited += waited
-        self.speed = f"{cells / seconds:,.0f} cells/s, {waited / seconds:.0%} waiting for them"
+                self.settle(self.ahead)
+                kept = self.is_due(self.config.validate_every_n_steps) and self.validate_within()
+                due = self.is_due(self.config.checkpoint_every_n_steps)
+                if due or kept or self.stopping:
+                    self.save(kept)
+                if self.stopping:
+                    self.end()
+                    reason = stop.reason or "a signal to another process"
+                    raise Interrupted(f"stopped by {reason} after update {self.progress.update}")
+        self.settle()
+        self.epoch_speed = self.speed.since()
+        self.progress.waited += self.epoch_speed["waited"]
+
+    def is_due(self, interval: int | None) -> bool:
+        return interval is not None and self.progress.update % interval == 0
 
     def segments(self) -> list[Segment]:
         """What was done of this epoch; the last is of these processes."""
@@ -164,189 +228,189 @@ class _Run:
             its.append([*mine, 0])
         return [Segment(*each) for each in its]
 
-    def update(self, batches: Iterator[dict], steps: list[int], stopping: bool) -> bool:
-        """One optimiser update from some batches; returns whether any process was told to stop."""
-        progress = self.progress
-        factor = rate_factor(
-            self.settings.scheduler, progress.update, progress.epoch, self.num_updates
-        )
-        lr = self.settings.optimizer.lr * factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def update(self, batches: Iterator[dict], steps: list[int], stopping: bool) -> None:
+        """One optimiser update from some batches. Nothing here waits for a GPU."""
+        progress, device = self.progress, self.process.device
+        lr = self.rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss_sum = torch.zeros((), device=self.process.device)
-        count = 0
+        loss_sum, count, used = torch.zeros((), device=device), 0, []
         for step in steps:
             # Gradients travel between processes once per update, with the last batch.
-            alone = self.process.world > 1 and step != steps[-1]
-            with self.parallel.no_sync() if alone else nullcontext():
-                part, part_count = self.forward(next(batches), step)
+            is_last = step == steps[-1]
+            with exchanging(self.parallel, is_last):
+                batch = to_device(next(batches), self.process)
+                used.append((step, batch))
+                part, part_count = self.forward.learned(
+                    *(self.parallel, batch, progress.epoch, step, progress.update)
+                )
+                loss_sum += part.detach()
+                count += part_count
+                if is_last:
+                    sums = torch.stack(
+                        [
+                            loss_sum.double(),
+                            torch.full((), count, dtype=torch.float64, device=device),
+                            torch.full((), float(stopping), dtype=torch.float64, device=device),
+                        ]
+                    )
+                    # They travel during the backward pass.
+                    wait = begin_sum(sums, self.process)
                 self.scaler.scale(part).backward()
-            loss_sum += part.detach()
-            count += part_count
-        loss_sum, count, votes = total([float(loss_sum), count, stopping], self.process)
+        wait()
         self.scaler.unscale_(self.optimizer)
-        # DDP gives the mean of the processes' sums; the loss is the mean over all that was counted.
-        for weight in self.model.parameters():
-            if weight.grad is not None:
-                weight.grad.mul_(self.process.world / count)
-        norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.gradient_clip or float("inf")
-        )
-        self.check_finite(loss_sum / count, float(norm), lr)
+        # Processes share the mean of their sums; the loss is the mean over all that was counted.
+        factor = (self.process.world / sums[1]).float()
+        norms = scale_gradients(self.weights, factor, self.config.gradient_clip, self.process)
+        if not self.scaler.is_enabled():
+            is_finite = (sums[0] + norms.sum()).isfinite()
+            self.spoilt = torch.maximum(self.spoilt, (~is_finite).float())
+            self.optimizer.found_inf = self.spoilt
         self.scaler.step(self.optimizer)
         self.scaler.update()
         progress.update += 1
-        progress.epoch_loss = [progress.epoch_loss[0] + loss_sum, progress.epoch_loss[1] + count]
-        if progress.update % self.config.log_every_n_steps == 0:
-            self.log(lr=lr, grad_norm=float(norm), train_loss=loss_sum / count)
-        return votes > 0
+        self.speed.steps += len(steps)
+        numbers, ready = torch.cat([sums, norms.double()]), None
+        if self.ahead:
+            numbers, ready = numbers.to("cpu", non_blocking=True), torch.cuda.Event()
+            ready.record()
+        self.done.append(_Done(progress.update, progress.epoch, lr, numbers, ready, used))
 
-    def forward(self, batch: dict[str, np.ndarray], step: int) -> tuple[Tensor, int]:
-        key = (self.config.seed, self.progress.epoch, step, self.process.rank)
-        # Dropout draws from the global generator: named here, it needs no state in a checkpoint.
-        seed_draws(int(generator_of(*key, 2).integers(2**62)), self.process)
-        return self.objective(self.parallel, to_device(batch, self.process), key)
+    def rate(self) -> float:
+        progress = self.progress
+        lr = learning_rate(
+            self.settings.scheduler,
+            self.settings.optimizer.lr,
+            *(progress.update, progress.epoch, self.num_updates, self.updates_per_epoch),
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
 
-    def objective(
-        self, model: nn.Module, batch: dict[str, Tensor], key: tuple[int, ...]
-    ) -> tuple[Tensor, int]:
-        generator = torch.Generator().manual_seed(int(generator_of(*key, 3).integers(2**62)))
-        with torch.autocast(
-            self.process.device.type,
-            dtype=torch.float16 if self.config.precision == "16-mixed" else torch.bfloat16,
-            enabled=self.config.precision != "32",
-        ):
-            # A loss that changes in the course of a run is told by its batch how far that is.
-            told = batch | {"update": self.progress.update}
-            return self.loss(model, told, generator=generator)
+    def settle(self, ahead: int = 0) -> None:
+        """Look at the numbers of all updates but the last few."""
+        while len(self.done) > ahead:
+            done = self.done.popleft()
+            loss_sum, count, votes, *norms = done.read()
+            loss, norm = loss_sum / count, float(np.linalg.norm(norms))
+            self.check_finite(done, loss, norms, norm)
+            former = self.progress.epoch_loss
+            self.progress.epoch_loss = [former[0] + loss_sum, former[1] + count]
+            if done.update % self.config.log_every_n_steps == 0:
+                its = {"step": done.update, "epoch": done.epoch, "lr": done.lr}
+                self.log(its, grad_norm=norm, train_loss=loss)
+            self.stopping = self.stopping or votes > 0
+            self.count_operations(done)
+            self.bar.show(
+                done.update,
+                partial(lambda loss: f"loss {loss:.4f}, {told(self.speed.since())}", loss),
+            )
 
-    def check_finite(self, loss: float, norm: float, lr: float) -> None:
-        """Stop before the update; the scaler of 16-mixed skips such updates by itself."""
+    def count_operations(self, done: _Done) -> None:
+        step, batch = done.batches[0]
+
+        def forward() -> None:
+            self.model.eval()
+            key = (self.config.seed, done.epoch, step, self.process.rank)
+            self.forward.objective(self.model, batch, key, done.update)
+            self.parallel.train()
+
+        self.speed.count_operations(forward)
+
+    def check_finite(self, done: _Done, loss: float, norms: list[float], norm: float) -> None:
+        """The device made no such update; the scaler of 16-mixed goes on to the next one."""
         if self.scaler.is_enabled() or (np.isfinite(loss) and np.isfinite(norm)):
             return
+        self.checkpoints.wait()
         raise FloatingPointError(
-            f"Loss is {loss} and gradient norm {norm} at update {self.progress.update + 1} "
-            f"(lr {lr:.1e}). No update was made; the last checkpoint is update "
-            f"{self.saved_update} in {self.folder}. Lower optimizer.lr or training.gradient_clip."
+            f"Loss is {loss} and gradient norm {norm} at update {done.update} "
+            f"(lr {done.lr:.1e}). {self.origin(done, norms)}No update was made; the last "
+            f"checkpoint is update {self.checkpoints.update} in {self.folder}. Lower "
+            "optimizer.lr or training.gradient_clip."
         )
 
-    @torch.no_grad()
-    def validate(self) -> float | None:
-        """The loss on held-out cells: the same cells, masks and partners in every epoch."""
+    def origin(self, done: _Done, norms: list[float]) -> str:
+        found = None
+        # Divided weights are gathered by all processes or none; what is wrong may be of one.
+        if not any(is_divided(weight) for weight in self.weights):
+            for step, batch in done.batches:
+                again = partial(self.forward.learned, self.model, batch, done.epoch, step)
+                found = found or first_not_finite(self.model, batch, again)
+        found = found or first_gradient_not_finite(self.model, norms)
+        return f"First of what is not finite: {found}. " if found else ""
+
+    def validate_within(self) -> bool:
+        """A val_loss within an epoch; returns whether its weights are to be kept."""
         if self.val_batches is None:
-            return None
-        self.model.eval()
-        sums, reader = [0.0, 0.0], self.val_batches.reader
-        # Even parts: a loss may compare the cells of a batch, and wait for every process's.
-        batches = np.array_split(
-            np.arange(len(reader)),
-            num_steps(len(reader), self.config.batch_size, self.process.world),
-        )
-        mine = [np.array_split(its, self.process.world)[self.process.rank] for its in batches]
-        several = max(1, CELLS_TO_VALIDATE // self.config.batch_size)
-        for first in range(0, len(mine), several):
-            buffer = reader.read(np.concatenate(mine[first : first + several]))
-            place = 0
-            for step, its in enumerate(mine[first : first + several], first):
-                key = (self.config.seed, 0, step, self.process.rank, 4)
-                places = np.arange(place, place + len(its))
-                place += len(its)
-                made = self.val_batches.batch(buffer, places, BatchDraw(*key))
-                batch = to_device(made, self.process)
-                loss_sum, count = self.objective(self.model, batch, key)
-                sums = [sums[0] + float(loss_sum), sums[1] + count]
-        loss_sum, count = total(sums, self.process)
-        return loss_sum / count
+            return False
+        self.settle()
+        val_loss = self.forward.validate(self.model, self.val_batches, self.progress.update)
+        self.parallel.train()
+        self.log(self.here(), val_loss=val_loss)
+        return self.config.early_stopping.monitor == "val_loss" and self.judge(val_loss)
+
+    def here(self) -> dict[str, float]:
+        return {"step": self.progress.update, "epoch": self.progress.epoch}
+
+    def judge(self, value: float) -> bool:
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"{self.config.early_stopping.monitor} is {value} after epoch "
+                f"{self.progress.epoch + 1}; the last checkpoint is update "
+                f"{self.checkpoints.update} in {self.folder}. Lower optimizer.lr, or set "
+                "training.precision to bf16-mixed or 32."
+            )
+        return self.progress.judge(value, self.config.save_top_k)
 
     def end_epoch(self) -> None:
-        progress = self.progress
+        progress, config = self.progress, self.config
         train_loss = progress.epoch_loss[0] / progress.epoch_loss[1]
-        val_loss = self.validate()
-        self.log(train_loss=train_loss, val_loss=val_loss)
-        judged = {"train_loss": train_loss, "val_loss": val_loss}[
-            self.config.early_stopping.monitor
-        ]
+        is_last = progress.epoch + 1 == config.max_epochs
+        val_loss = None
+        if self.val_batches is not None and (
+            is_last or (progress.epoch + 1) % config.validate_every_n_epochs == 0
+        ):
+            val_loss = self.forward.validate(self.model, self.val_batches, self.progress.update)
+        self.log(self.here(), train_loss=train_loss, val_loss=val_loss)
         shown = "" if val_loss is None else f", val_loss {val_loss:.4f}"
         self.say(
-            f"epoch {progress.epoch + 1}/{self.config.max_epochs}: "
-            f"train_loss {train_loss:.4f}{shown}, {self.speed}"
+            f"epoch {progress.epoch + 1}/{config.max_epochs}: "
+            f"train_loss {train_loss:.4f}{shown}, {told(self.epoch_speed)}"
         )
-        if not np.isfinite(judged):
-            raise FloatingPointError(
-                f"{self.config.early_stopping.monitor} is {judged} after epoch "
-                f"{progress.epoch + 1}; the last checkpoint is update {self.saved_update} in "
-                f"{self.folder}. Lower optimizer.lr, or set training.precision to bf16-mixed or 32."
-            )
-        if judged < progress.best:
-            progress.best, progress.best_epoch = judged, progress.epoch
-            if self.process.first:
-                with writing(self.folder / "best.pt") as partial:
-                    torch.save(_on_cpu(self.model.state_dict()), partial)
+        judged = train_loss if config.early_stopping.monitor == "train_loss" else val_loss
+        kept = judged is not None and self.judge(judged)
         progress.epoch, progress.segments, progress.epoch_loss = progress.epoch + 1, [], [0.0, 0.0]
-        self.save()
+        due = progress.epoch % config.checkpoint_every_n_epochs == 0
+        if due or kept or self.finished():
+            self.save(kept)
 
-    def log(self, **values: float | None) -> None:
-        known = {"step": self.progress.update, "epoch": self.progress.epoch, **values}
-        self.progress.rows.append([known.get(column) for column in COLUMNS])
+    def log(self, row: dict[str, float], **values: float | None) -> None:
+        row = row | values
+        self.progress.rows.append([row.get(column) for column in COLUMNS])
+        if self.logger is not None:
+            self.logger.log(row)
 
-    def save(self) -> None:
-        """Write the state to resume from; every process holds the same, the first writes it."""
-        self.saved_update = self.progress.update
-        if self.process.first:
-            state = {
-                "model": _on_cpu(self.model.state_dict()),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "progress": asdict(self.progress),
-                "num_steps": self.num_steps,
-                "num_updates": self.num_updates,
-            }
-            with writing(self.folder / "last.pt") as partial:
-                torch.save(state, partial)
-            write_metrics(self.folder / "metrics.csv", self.progress.rows)
-        # No process goes on, or ends, before the state is on disk.
+    def save(self, keep_weights: bool) -> None:
+        """Begin to write the state to resume from."""
+        self.settle()
+        its = self.progress
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(its)
+            | {"rows": [*its.rows], "segments": [[*each] for each in its.segments]},
+            "num_steps": self.num_steps,
+            "num_updates": self.num_updates,
+        }
+        self.checkpoints.save(state, keep_weights)
+
+    def end(self) -> None:
+        """No process ends before the state is on disk."""
+        self.checkpoints.wait()
         total([0.0], self.process)
 
-    def resume(self) -> None:
-        path = self.folder / "last.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True, map_location=self.process.device)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
-        self.saved_update = self.progress.update
-        if state["num_steps"] != self.num_steps:
-            # What is left of the epoch is dealt anew; the schedule goes on at the same share of it.
-            self.progress.update = self.progress.update * self.num_updates // state["num_updates"]
-            self.say(f"an epoch has {self.num_steps} steps now, it had {state['num_steps']}")
-        self.say(f"resumed at update {self.progress.update} from {path}")
-
-
-def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
-
-
-def write_metrics(path: Path, rows: list[list[float | None]]) -> None:
-    with writing(path) as partial, partial.open("w", newline="") as handle:
-        table = csv.writer(handle, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows(rows)
-
-
-class _stop_on_signal:
-    """SIGTERM and SIGUSR1 fill a list, which the loop looks at between updates."""
-
-    def __enter__(self) -> list[int]:
-        self.received: list[int] = []
-        self.before = {
-            number: signal.signal(number, lambda received, _: self.received.append(received))
-            for number in (signal.SIGTERM, signal.SIGUSR1)
-        }
-        return self.received
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    def close(self) -> None:
+        for each in (self.bar, self.logger):
+            if each is not None:
+                each.close()
+        self.checkpoints.close()

@@ -20,8 +20,8 @@ from vcpipe.training.learners.masked_genes import masked_genes
 from vcpipe.training.learners.masked_values import masked_values
 from vcpipe.training.learners.next_genes import next_genes
 from vcpipe.training.learners.peaks_to_genes import peaks_to_genes
-from vcpipe.training.loop import Progress
 from vcpipe.training.pretrained import start_from
+from vcpipe.training.progress import Progress
 from vcpipe.training.run import Run, num_weights
 
 LEARNERS = {

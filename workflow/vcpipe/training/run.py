@@ -19,7 +19,9 @@ from vcpipe.files import digest
 from vcpipe.provenance import code_version
 from vcpipe.training.checkpoints import write_folder
 from vcpipe.training.distributed import Process
-from vcpipe.training.loop import Loss, Progress, Settings, train, write_metrics
+from vcpipe.training.forward import Loss
+from vcpipe.training.loop import Settings, train
+from vcpipe.training.progress import Progress, write_metrics
 
 
 def locked(path: Path) -> IO[str]:

@@ -12,7 +12,7 @@ from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError, listed
-from vcpipe.training.loop import Loss
+from vcpipe.training.forward import Loss
 
 
 @dataclass(frozen=True)
