@@ -333,7 +333,9 @@ class _Run:
         # Divided weights are gathered by all processes or none; what is wrong may be of one.
         if not any(is_divided(weight) for weight in self.weights):
             for step, batch in done.batches:
-                again = partial(self.forward.learned, self.model, batch, done.epoch, step)
+                again = partial(
+                    self.forward.learned, self.model, batch, done.epoch, step, done.update
+                )
                 found = found or first_not_finite(self.model, batch, again)
         found = found or first_gradient_not_finite(self.model, norms)
         return f"First of what is not finite: {found}. " if found else ""
