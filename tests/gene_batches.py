@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from vcpipe.config.model import Transformer
-from vcpipe.data.gene_batches import shown_places
+from vcpipe.data.gene_batches import having_next, shown_tokens
 from vcpipe.models.gene_tokens import GeneTokens
 
 SIZE = Transformer(hidden_dim=32, num_layers=2, num_heads=4, ffn_dim=32, dropout=0.0, norm="pre")
@@ -26,7 +26,10 @@ def whole_cells(lengths: tuple[int, ...] = (9, 13, 6, 13), seed: int = 0, width:
         genes[row, 1:length] = np.sort(drawn)
         values[row, 1:length] = generator.integers(1, NUM_BINS, length - 1)
     real = np.arange(width) < np.array(lengths)[:, None]
-    return torched(genes=genes.astype(np.int32), values=values, real=real)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    places = np.flatnonzero(real)
+    arrays = {"genes": genes.astype(np.int32), "values": values, "real": real}
+    return torched(**arrays, starts=starts, places=places)
 
 
 def torched(**arrays: np.ndarray) -> Batch:
@@ -34,33 +37,34 @@ def torched(**arrays: np.ndarray) -> Batch:
 
 
 def with_next(batch: Batch) -> Batch:
-    has_next = torch.nn.functional.pad(batch["real"][:, 1:], (0, 1))
-    return batch | {"before": has_next.flatten().nonzero().squeeze(1)}
+    return batch | torched(before=having_next(batch["starts"].numpy()))
 
 
 def with_hidden(batch: Batch, hides_genes: bool, share: float = 0.4) -> Batch:
-    """Hide the first of some tokens of each cell, so that padding draws nothing."""
+    """Hide a share of each cell's genes; which ones does not depend on its padding."""
     chosen = torch.zeros_like(batch["real"])
     generator = np.random.default_rng(1)
     for row, length in enumerate(batch["real"].sum(1).tolist()):
         number = max(1, round((length - 1) * share))
         chosen[row, 1 + generator.permutation(length - 1)[:number]] = True
-    shown, is_shown = shown_places((batch["real"] & ~chosen).numpy())
-    hidden = {"chosen": chosen, **torched(shown=shown, is_shown=is_shown)}
-    targets = {
-        "target_genes": batch["genes"][chosen],
-        "target_values": batch["values"][chosen],
-    }
+    scored = np.flatnonzero(chosen[batch["real"]].numpy())
+    shown, starts = shown_tokens(batch["starts"].numpy(), scored)
     seen = {"values": batch["values"].masked_fill(chosen, MASK_VALUE)}
     if hides_genes:
         seen["genes"] = batch["genes"].masked_fill(chosen, MASK)
-    return batch | seen | hidden | targets
+    targets = {
+        "chosen": chosen,
+        "target_genes": batch["genes"][chosen],
+        "target_values": batch["values"][chosen],
+    }
+    return batch | seen | targets | torched(scored=scored, shown=shown, shown_starts=starts)
 
 
 def of_cell(batch: Batch, row: int) -> Batch:
     """One cell of whole cells alone, without its padding."""
     length = int(batch["real"][row].sum())
-    return {name: tensor[row : row + 1, :length] for name, tensor in batch.items()}
+    alone = {name: batch[name][row : row + 1, :length] for name in ("genes", "values", "real")}
+    return alone | torched(starts=np.array([0, length], np.int32), places=np.arange(length))
 
 
 def learn_by_heart(model, loss_of, batch: Batch, steps: int = 100, lr: float = 1e-2) -> float:

@@ -1,9 +1,16 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from tests.prepared import prepare
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.gene_batches import NextGeneBatches, ShownGeneBatches, shown_places
+from vcpipe.data.gene_batches import (
+    NextGeneBatches,
+    ShownGeneBatches,
+    having_next,
+    shown_tokens,
+)
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.tokens.fitted import fitted_of
@@ -26,9 +33,8 @@ def make(screen, tmp_path):
 
 def test_every_gene_but_the_first_token_follows_another(make):
     batch = make(NextGeneBatches, NOTHING)
-    genes, following = batch["genes"].ravel(), batch["before"] + 1
+    genes, following = batch["genes"].ravel()[batch["places"]], batch["before"] + 1
     assert len(batch["before"]) == batch["real"].sum() - len(batch["real"])
-    assert batch["real"].ravel()[following].all()
     expected = np.concatenate(
         [row[1 : real.sum()] for row, real in zip(batch["genes"], batch["real"], strict=True)]
     )
@@ -37,15 +43,20 @@ def test_every_gene_but_the_first_token_follows_another(make):
 
 def test_an_encoder_is_shown_what_is_not_hidden_in_its_order(make):
     batch = make(ShownGeneBatches, hidden_values([0.5]))
-    for row, (shown, is_shown) in enumerate(zip(batch["shown"], batch["is_shown"], strict=True)):
+    starts = batch["shown_starts"]
+    for row, (first, last) in enumerate(pairwise(starts)):
+        places = batch["places"][batch["shown"][first:last]] - row * batch["genes"].shape[1]
         expected = np.flatnonzero(batch["real"][row] & ~batch["chosen"][row])
-        assert np.array_equal(shown[is_shown], expected)
-        assert shown[0] == 0
-    assert batch["is_shown"].any(axis=0).all()
+        assert np.array_equal(places, expected)
+    assert batch["shown_starts"].dtype == np.int32
 
 
 def test_cells_of_which_all_or_nothing_is_shown_keep_their_rows():
-    places, is_shown = shown_places(np.array([[False, False], [True, True], [False, True]]))
-    assert places.tolist() == [[0, 0], [0, 1], [1, 0]]
-    assert is_shown.tolist() == [[False, False], [True, True], [True, False]]
-    assert shown_places(np.zeros((2, 0), dtype=bool))[0].shape == (2, 0)
+    shown, starts = shown_tokens(np.array([0, 2, 4, 4, 6]), np.array([0, 1, 4]))
+    assert shown.tolist() == [2, 3, 5]
+    assert starts.tolist() == [0, 0, 2, 2, 3]
+
+
+def test_a_cell_without_genes_has_no_next_one():
+    assert having_next(np.array([0, 1, 1, 3])).tolist() == [1]
+    assert having_next(np.array([0])).tolist() == []

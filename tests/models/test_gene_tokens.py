@@ -18,8 +18,9 @@ from vcpipe.models.gene_tokens import (
     GeneEmbedding,
     GeneHead,
     NumberEmbedding,
+    Pooling,
     TokenEmbedding,
-    mean_of_real,
+    cells_of,
 )
 
 
@@ -67,18 +68,19 @@ def test_a_hidden_number_is_no_number():
 def test_values_are_seen_only_where_they_are_used(uses_values):
     embedding = TokenEmbedding(SIZE, replace(TOKENS, uses_values=uses_values))
     batch = whole_cells()
-    other = (batch["values"] + 1).clamp(max=NUM_BINS - 1)
-    same = torch.equal(embedding(batch["genes"], batch["values"]), embedding(batch["genes"], other))
+    other = batch | {"values": (batch["values"] + 1).clamp(max=NUM_BINS - 1)}
+    same = torch.equal(embedding(cells_of(batch)), embedding(cells_of(other)))
     assert same != uses_values
 
 
 @pytest.mark.parametrize("num_positions", [0, 13])
 def test_the_order_of_tokens_is_seen_only_where_places_are_learned(num_positions):
     embedding = TokenEmbedding(SIZE, replace(TOKENS, num_positions=num_positions))
-    batch = whole_cells((13, 13))
-    order = torch.randperm(13)
-    here = embedding(batch["genes"], batch["values"])[:, order]
-    there = embedding(batch["genes"][:, order], batch["values"][:, order])
+    batch = whole_cells((9, 13))
+    order = torch.tensor([*range(8, -1, -1), *range(21, 8, -1)])
+    cells = cells_of(batch)
+    turned = cells._replace(genes_N=cells.genes_N[order], values_N=cells.values_N[order])
+    here, there = embedding(cells)[order], embedding(turned)
     assert torch.allclose(here, there) == (num_positions == 0)
 
 
@@ -95,7 +97,11 @@ def test_genes_begin_with_their_pretrained_vectors_of_any_width(width):
     assert embedding(torch.arange(4)).shape == (4, SIZE.hidden_dim)
 
 
-def test_padding_is_no_part_of_a_mean():
-    x = torch.tensor([[[1.0], [3.0], [100.0]], [[1.0], [2.0], [6.0]]])
-    real = torch.tensor([[True, True, False], [True, True, True]])
-    assert mean_of_real(x, real).tolist() == [[2.0], [3.0]]
+@pytest.mark.parametrize("lengths", [(2, 3), (3, 3)])
+def test_a_cell_is_the_output_at_its_first_token_or_the_mean_of_its_own(lengths):
+    cells = cells_of(whole_cells(lengths))
+    x = torch.randn(sum(lengths), 4)
+    first, second = x.split(lengths)
+    expected = torch.stack([first.mean(0), second.mean(0)])
+    torch.testing.assert_close(Pooling("mean")(x, cells), expected)
+    assert torch.equal(Pooling("cls")(x, cells), torch.stack([first[0], second[0]]))

@@ -14,8 +14,8 @@ def model(request):
 
 
 def predicted(model, batch):
-    names = ("genes", "values", "real", "chosen", "shown", "is_shown", "target_genes")
-    return model(*(batch[name] for name in names))
+    names = ("genes", "values", "places", "starts", "shown", "shown_starts", "scored")
+    return model(*(batch[name] for name in names), batch["target_genes"])
 
 
 def hide(cells):
@@ -35,17 +35,15 @@ def test_the_decoder_has_the_size_that_was_asked_for():
 def test_the_encoder_gets_the_tokens_that_are_not_hidden_and_no_more(model):
     cells, seen = whole_cells(), []
     batch = hide(cells)
-    model.transformer_encoder.register_forward_hook(
-        lambda _, inputs, output: seen.append((inputs[1], output))
-    )
+    model.norm.register_forward_hook(lambda _, __, output: seen.append(output))
     predicted(model, batch)
     changed = {
         "genes": torch.where(batch["chosen"], 4, cells["genes"]),
         "values": torch.where(batch["chosen"], 5.0, cells["values"]),
     }
     predicted(model, hide(cells | changed))
-    assert torch.equal(seen[0][0].sum(1), (batch["real"] & ~batch["chosen"]).sum(1))
-    assert torch.equal(seen[0][1], seen[1][1])
+    assert len(seen[0]) == int((batch["real"] & ~batch["chosen"]).sum())
+    assert torch.equal(seen[0], seen[1])
 
 
 def test_a_prediction_depends_on_which_gene_is_hidden_and_never_on_its_value(model):
@@ -61,14 +59,14 @@ def test_a_prediction_depends_on_which_gene_is_hidden_and_never_on_its_value(mod
 def test_shown_tokens_stand_at_their_own_places_before_the_decoder(model):
     seen = []
     model.to_decoder.register_forward_hook(lambda _, __, output: seen.append(output))
-    model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.query.register_forward_hook(lambda _, __, output: seen.append(output))
+    model.decoder.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     batch = hide(whole_cells())
     predicted(model, batch)
-    encoded, laid = seen
-    for row in range(4):
-        is_shown = batch["is_shown"][row]
-        places = batch["shown"][row][is_shown]
-        assert torch.equal(laid[row, places], encoded[row, is_shown])
+    encoded, queries, laid = seen
+    is_hidden = batch["chosen"][batch["real"]]
+    assert torch.equal(laid[~is_hidden], encoded)
+    assert torch.equal(laid[is_hidden], queries)
 
 
 def test_padding_and_the_cells_beside_change_nothing(model):
@@ -77,12 +75,10 @@ def test_padding_and_the_cells_beside_change_nothing(model):
     for row, embedding in enumerate(model.embed(cells)):
         torch.testing.assert_close(model.embed(of_cell(cells, row))[0], embedding)
     torch.testing.assert_close(predicted(model, hide(wider)), predicted(model, hide(cells)))
-    batch, place = hide(cells), 0
-    for row, number in enumerate(batch["chosen"].sum(1).tolist()):
-        alone = {name: batch[name][row : row + 1] for name in ("genes", "values", "real", "chosen")}
-        alone |= {name: batch[name][row : row + 1] for name in ("shown", "is_shown")}
-        alone["target_genes"] = batch["target_genes"][place : place + number]
-        torch.testing.assert_close(
-            predicted(model, alone), predicted(model, batch)[place : place + number]
-        )
-        place += number
+    together, genes = hide(cells), cells["genes"].clone()
+    genes[1:] = torch.where(cells["real"][1:], genes[1:] % 20 + 4, genes[1:])
+    beside_others = hide(cells | {"genes": genes})
+    mine = together["chosen"][0].sum()
+    torch.testing.assert_close(
+        predicted(model, together)[:mine], predicted(model, beside_others)[:mine]
+    )

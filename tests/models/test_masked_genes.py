@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.gene_batches import SIZE, TOKENS, of_cell, whole_cells, with_hidden
+from vcpipe.models.gene_tokens import cells_of
 from vcpipe.models.masked_genes import MaskedGeneModel
 
 
@@ -12,7 +13,7 @@ def model(request):
 
 
 def losses(model, batch):
-    names = ("genes", "values", "real", "chosen", "target_genes")
+    names = ("genes", "values", "places", "starts", "scored", "target_genes")
     return model(*(batch[name] for name in names))
 
 
@@ -28,7 +29,7 @@ def test_what_is_hidden_does_not_reach_the_encoder(model):
     """Cells that differ in their hidden genes and values only are the same to the encoder."""
     cells, seen = whole_cells(), []
     hidden = with_hidden(cells, hides_genes=True)
-    model.transformer_encoder.register_forward_hook(lambda _, __, output: seen.append(output))
+    model.norm.register_forward_hook(lambda _, __, output: seen.append(output))
     first = losses(model, hidden)
     changed = {
         "genes": torch.where(hidden["chosen"], 4, cells["genes"]),
@@ -54,7 +55,8 @@ def test_padding_and_the_cells_beside_change_nothing(model):
 def test_hidden_genes_of_a_cell_are_told_as_a_set(model):
     """Nothing tells one from another where places are unknown."""
     batch = with_hidden(whole_cells(), hides_genes=True)
-    x = model._encode(batch["genes"], batch["values"], batch["real"])
-    for row in range(len(x)):
-        hidden = x[row, batch["chosen"][row]]
+    x = model._encode(cells_of(batch))
+    cell = cells_of(batch).cell_N[batch["scored"]]
+    for row in range(4):
+        hidden = x[batch["scored"][cell == row]]
         torch.testing.assert_close(hidden, hidden[:1].expand_as(hidden))

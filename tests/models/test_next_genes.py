@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.gene_batches import NUM_TOKENS, SIZE, TOKENS, of_cell, whole_cells, with_next
+from vcpipe.models.gene_tokens import cells_of
 from vcpipe.models.next_genes import NextGeneModel
 
 
@@ -14,16 +15,12 @@ def model(request):
 
 
 def losses(model, batch):
-    return model(batch["genes"], batch["values"], batch["real"], batch["before"])
+    return model(*(batch[name] for name in ("genes", "values", "places", "starts", "before")))
 
 
 def outputs(model, cells):
     """What the encoder gives for each token, without that of the summary."""
-    seen = []
-    hook = model.norm.register_forward_hook(lambda _, __, output: seen.append(output))
-    losses(model, with_next(cells))
-    hook.remove()
-    return seen[0][:, : cells["genes"].shape[1]]
+    return model._encode(cells_of(cells))[0]
 
 
 def test_a_token_sees_none_behind_it(model):
@@ -31,7 +28,7 @@ def test_a_token_sees_none_behind_it(model):
     changed = {name: tensor.clone() for name, tensor in cells.items()}
     changed["genes"][:, 7] = torch.tensor([4, 5])
     changed["values"][:, 7] = 9.0
-    before, after = outputs(model, cells), outputs(model, changed)
+    before, after = (outputs(model, its).unflatten(0, (2, 13)) for its in (cells, changed))
     torch.testing.assert_close(before[:, :7], after[:, :7])
     assert not torch.allclose(before[:, 7:], after[:, 7:])
 
@@ -58,13 +55,13 @@ def test_a_cell_is_embedded_as_in_training(model):
 def test_each_token_is_asked_for_the_gene_and_the_bin_behind_it(model):
     cells = with_next(whole_cells((5, 3)))
     found = losses(model, cells)
-    x, cell = outputs(model, cells), model.embed(cells)
+    x, cell = outputs(model, cells)[[0, 1, 2, 3, 5, 6]], model.embed(cells)
     rows, columns = [0, 0, 0, 0, 1, 1], [0, 1, 2, 3, 0, 1]
     following = [column + 1 for column in columns]
     genes = cells["genes"][rows, following].long()
     bins = cells["values"][rows, following].long()
     vectors, head = model.embedding.gene(genes), model.bin_head
-    for kind, states in (("", x[rows, columns]), ("cell_", cell[rows])):
+    for kind, states in (("", x), ("cell_", cell[rows])):
         of_genes = model.gene_head.logits(states).log_softmax(-1)
         expected = -of_genes[torch.arange(6), genes]
         torch.testing.assert_close(found[f"{kind}gene"], expected)

@@ -12,7 +12,7 @@ def loss_of(model, batch):
 
 
 def test_the_loss_is_the_squared_error_over_hidden_values_by_hand():
-    def model(genes, values, real, chosen, shown, is_shown, target_genes):
+    def model(genes, values, places, starts, shown, shown_starts, scored, target_genes):
         return torch.full((len(target_genes),), 2.0)
 
     batch = with_hidden(whole_cells(), hides_genes=False)

@@ -8,9 +8,9 @@ from vcpipe.objectives.next_genes import next_genes
 
 
 def test_the_parts_of_the_loss_have_the_weights_that_were_asked_for():
-    def model(genes, values, real, places):
+    def model(genes, values, places, starts, before):
         parts = {"gene": 1.0, "bin": 10.0, "cell_gene": 100.0, "cell_bin": 1000.0}
-        return {name: torch.full((len(places),), value) for name, value in parts.items()}
+        return {name: torch.full((len(before),), value) for name, value in parts.items()}
 
     batch = with_next(whole_cells((3, 4)))
     settings = NextGenes(gene_loss_weight=2, expression_loss_weight=3, cell_loss_weight=0.5)
@@ -42,5 +42,6 @@ def test_the_cell_embedding_learns_the_bins_of_its_genes():
 
     batch = with_next(whole_cells((9, 13)))
     learn_by_heart(model, loss_of, batch)
-    losses = model(batch["genes"], batch["values"], batch["real"], batch["before"])
+    names = ("genes", "values", "places", "starts", "before")
+    losses = model(*(batch[name] for name in names))
     assert losses["cell_bin"].mean().item() < 0.05

@@ -1,54 +1,61 @@
-"""Token batches, with what models need to know of them beforehand: sizes that depend on the cells.
+"""Token batches, with what models need to know of them beforehand: how many tokens are which.
 
-A device would have to stop and say how many there are; here, on the processor, it is known.
+A device would have to stop and say it; here, on the processor, it is known.
 """
 
-# B cells, T tokens, S tokens that an encoder is shown, N tokens that have a next one
+# B cells, N real tokens of all, M of these that have a next one, S that an encoder is shown
 
 import numpy as np
 
 from vcpipe.data.loading.reader import Buffer
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.token_batches import TokenBatches
+from vcpipe.data.tokens.packing import Empty
 
 
 class NextGeneBatches(TokenBatches):
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
-        """And before [N]: the tokens that have a next one, counted through all cells."""
+        """And before [M]: which of the packed tokens have a next one in their cell."""
         made = super().batch(buffer, places, draw)
-        has_next_BT = np.zeros_like(made["real"])
-        has_next_BT[:, :-1] = made["real"][:, 1:]
-        return made | {"before": _laid(np.flatnonzero(has_next_BT), self.empty)}
+        return made | {"before": laid(having_next(made["starts"]), self.empty)}
 
 
 class ShownGeneBatches(TokenBatches):
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
-        """And shown [B, S]: places of the tokens that are not hidden; is_shown is False behind."""
+        """And shown [S]: packed tokens that are not hidden, each cell's from shown_starts on."""
         made = super().batch(buffer, places, draw)
-        shown_BS, is_shown_BS = shown_places(made["real"] & ~made["chosen"])
+        shown, starts = shown_tokens(made["starts"], made["scored"])
         return made | {
-            "shown": _laid(shown_BS, self.empty),
-            "is_shown": _laid(is_shown_BS, self.empty),
+            "shown": laid(shown, self.empty),
+            "shown_starts": laid(starts, self.empty),
         }
 
 
-def shown_places(is_shown_BT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the shown tokens of each cell in their order, and which of them are some.
+def having_next(starts: np.ndarray) -> np.ndarray:
+    """Packed tokens that are not the last of their cell (int64).
 
-    >>> shown_places(np.array([[True, False, True], [True, False, False]]))[0].tolist()
-    [[0, 2], [0, 0]]
+    >>> having_next(np.array([0, 3, 3, 5])).tolist()
+    [0, 1, 3]
     """
-    cell_N, place_N = np.nonzero(is_shown_BT)
-    number_B = is_shown_BT.sum(axis=1)
-    first_B = np.cumsum(number_B) - number_B
-    shape = len(is_shown_BT), int(number_B.max(initial=0))
-    places_BS, is_some_BS = np.zeros(shape, np.int64), np.zeros(shape, bool)
-    at_N = cell_N, np.arange(len(cell_N)) - first_B[cell_N]
-    places_BS[at_N], is_some_BS[at_N] = place_N, True
-    return places_BS, is_some_BS
+    has_next_N = np.ones(starts[-1], dtype=bool)
+    has_next_N[starts[1:][np.diff(starts) > 0] - 1] = False
+    return np.flatnonzero(has_next_N)
 
 
-def _laid(array: np.ndarray, empty) -> np.ndarray:
+def shown_tokens(starts: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Packed tokens that are not hidden (int64), and where those of each cell begin (int32).
+
+    >>> shown, starts = shown_tokens(np.array([0, 3, 5]), np.array([1, 3]))
+    >>> shown.tolist(), starts.tolist()
+    ([0, 2, 4], [0, 2, 3])
+    """
+    is_shown_N = np.ones(starts[-1], dtype=bool)
+    is_shown_N[scored] = False
+    before_N = np.concatenate([[0], np.cumsum(is_shown_N)])
+    return np.flatnonzero(is_shown_N), before_N[starts].astype(np.int32)
+
+
+def laid(array: np.ndarray, empty: Empty) -> np.ndarray:
     """A copy where arrays that go to a device are to lie."""
     out = empty(array.shape, dtype=array.dtype.type)
     out[...] = array

@@ -1,9 +1,10 @@
 """What models of a cell's genes share: their input, the embedding of a cell, and their heads."""
 
-# B cells, T tokens, D width, W width of pretrained vectors, V tokens of the vocabulary, K bins,
-# N predicted tokens
+# B cells, T tokens of the longest, N real tokens of all, M of these that are predicted, D width,
+# W width of pretrained vectors, V tokens of the vocabulary, K bins
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vcpipe.config.model import Transformer
+from vcpipe.models.attention import Sequences
+from vcpipe.models.layers import TransformerEncoder, pack, unpack
 
 # Tokens whose logits are held at once: those of all predicted tokens would fill a device, as there
 # is one for each gene of the vocabulary.
@@ -81,8 +84,40 @@ class BinEmbedding(nn.Module):
         return self.embedding(torch.where(is_bin, values, self.num_bins).long())
 
 
+class Cells(NamedTuple):
+    """The real tokens of a batch, one cell after the other."""
+
+    genes_N: Tensor
+    values_N: Tensor
+    place_N: Tensor  # int64: where each token would be if the cells were padded to B × T
+    starts: Tensor  # int32 [B + 1]: cell i has the tokens starts[i] to starts[i + 1]
+    longest: int
+
+    @property
+    def num_padded(self) -> int:
+        return (len(self.starts) - 1) * self.longest
+
+    @property
+    def token_N(self) -> Tensor:
+        """The place of each token in its cell."""
+        return self.place_N % self.longest
+
+    @property
+    def cell_N(self) -> Tensor:
+        return self.place_N // self.longest
+
+
+def packed(genes_BT: Tensor, values_BT: Tensor, place_N: Tensor, starts: Tensor) -> Cells:
+    genes_N, values_N = pack(genes_BT, place_N), pack(values_BT, place_N)
+    return Cells(genes_N, values_N, place_N, starts, genes_BT.shape[1])
+
+
+def cells_of(batch: dict[str, Tensor]) -> Cells:
+    return packed(batch["genes"], batch["values"], batch["places"], batch["starts"])
+
+
 class TokenEmbedding(nn.Module):
-    """Gene, value and place of each token -> its vector; padding takes no part in any other."""
+    """Gene, value and place of each token -> its vector."""
 
     def __init__(self, config: Transformer, tokens: GeneTokens):
         super().__init__()
@@ -99,14 +134,23 @@ class TokenEmbedding(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_dim)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, genes_BT: Tensor, values_BT: Tensor) -> Tensor:
-        x_BTD = self.gene(genes_BT)
+    def forward(self, cells: Cells) -> Tensor:
+        x_ND = self.gene(cells.genes_N)
         if self.value is not None:
-            x_BTD = x_BTD + self.value(values_BT)
+            x_ND = x_ND + self.value(cells.values_N)
         if self.position is not None:
-            places_T = torch.arange(genes_BT.shape[1], device=genes_BT.device)
-            x_BTD = x_BTD + self.position(places_T)
-        return self.dropout(self.norm(x_BTD))
+            x_ND = x_ND + self.position(cells.token_N)
+        return self.dropout(self.norm(x_ND))
+
+
+def through(
+    encoder: TransformerEncoder, x_ND: Tensor, sequences: Sequences, is_causal: bool = False
+) -> Tensor:
+    """Sequences of one length are a plain batch, which has faster kernels."""
+    if len(x_ND) < (len(sequences.starts) - 1) * sequences.longest:
+        return encoder.forward_packed(x_ND, sequences, is_causal)
+    x_BTD = x_ND.unflatten(0, (-1, sequences.longest))
+    return encoder(x_BTD, is_causal=is_causal).flatten(0, 1)
 
 
 def last_norm(config: Transformer) -> nn.Module:
@@ -114,20 +158,20 @@ def last_norm(config: Transformer) -> nn.Module:
     return nn.LayerNorm(config.hidden_dim) if config.norm == "pre" else nn.Identity()
 
 
-def mean_of_real(x_BTD: Tensor, real_BT: Tensor) -> Tensor:
-    """The mean over real tokens, [B, D]."""
-    weights_BT1 = real_BT.unsqueeze(-1).to(x_BTD.dtype)
-    return (x_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp(min=1)
+class Pooling(nn.Module):
+    """Outputs at the tokens of cells -> a vector of each cell, at <cls> or their mean."""
 
+    def __init__(self, pooling: str):
+        super().__init__()
+        self.pooling = pooling
 
-def rows_of(x_BTD: Tensor, places_N: Tensor) -> Tensor:
-    """Vectors at places that count through all cells, [N, D]."""
-    return x_BTD.flatten(0, 1).index_select(0, places_N)
-
-
-def chosen_places(chosen_BT: Tensor, size: int) -> Tensor:
-    """Where the `size` chosen tokens are, counted through all cells; waits for no device."""
-    return torch.nonzero_static(chosen_BT.flatten(), size=size).squeeze(1)
+    def forward(self, x_ND: Tensor, cells: Cells) -> Tensor:
+        starts = cells.starts
+        if self.pooling == "cls":
+            return x_ND.index_select(0, starts[:-1])
+        # Laid out with zeros and summed: adding up by cell has no fixed order on a GPU.
+        x_BTD = unpack(x_ND, cells.place_N, len(starts) - 1, cells.longest)
+        return x_BTD.sum(1) / starts.diff().clamp(min=1).unsqueeze(-1)
 
 
 class GeneHead(nn.Module):
@@ -145,11 +189,11 @@ class GeneHead(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         return F.linear(self.transform(x), self.out.weight, self.out.bias + self.only_genes_V)
 
-    def losses(self, x_ND: Tensor, genes_N: Tensor) -> Tensor:
-        """Cross-entropy of each gene, [N]; logits of many are made again for their gradients."""
-        if len(x_ND) <= TOGETHER:
-            return self._losses(x_ND, genes_N)
-        parts = zip(x_ND.split(TOGETHER), genes_N.split(TOGETHER), strict=True)
+    def losses(self, x_MD: Tensor, genes_M: Tensor) -> Tensor:
+        """Cross-entropy of each gene, [M]; logits of many are made again for their gradients."""
+        if len(x_MD) <= TOGETHER:
+            return self._losses(x_MD, genes_M)
+        parts = zip(x_MD.split(TOGETHER), genes_M.split(TOGETHER), strict=True)
         return torch.cat(
             [
                 checkpoint(self._losses, *part, use_reentrant=False, preserve_rng_state=False)
@@ -157,8 +201,8 @@ class GeneHead(nn.Module):
             ]
         )
 
-    def _losses(self, x_ND: Tensor, genes_N: Tensor) -> Tensor:
-        return F.cross_entropy(self.logits(x_ND).float(), genes_N.long(), reduction="none")
+    def _losses(self, x_MD: Tensor, genes_M: Tensor) -> Tensor:
+        return F.cross_entropy(self.logits(x_MD).float(), genes_M.long(), reduction="none")
 
 
 class BinHead(nn.Module):
@@ -171,7 +215,7 @@ class BinHead(nn.Module):
         self.norm = nn.LayerNorm(hidden_dim)
         self.out = nn.Linear(hidden_dim, num_bins)
 
-    def losses(self, projected_ND: Tensor, genes_ND: Tensor, bins_N: Tensor) -> Tensor:
-        """Cross-entropy of each bin, [N], of states that went through of_state."""
-        inner_ND = self.norm(F.gelu(projected_ND + self.of_gene(genes_ND)))
-        return F.cross_entropy(self.out(inner_ND).float(), bins_N.long(), reduction="none")
+    def losses(self, projected_MD: Tensor, genes_MD: Tensor, bins_M: Tensor) -> Tensor:
+        """Cross-entropy of each bin, [M], of states that went through of_state."""
+        inner_MD = self.norm(F.gelu(projected_MD + self.of_gene(genes_MD)))
+        return F.cross_entropy(self.out(inner_MD).float(), bins_M.long(), reduction="none")

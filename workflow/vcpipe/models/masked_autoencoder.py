@@ -1,19 +1,22 @@
 """scModelForge's masked autoencoder: the values of hidden genes from an encoding of the others."""
 
-# B cells, T tokens, S tokens that are shown to the encoder, D width, E width of the decoder,
-# N hidden tokens
+# B cells, T tokens of the longest, N real tokens of all, M hidden ones, S shown ones, D width,
+# E width of the decoder
 
 from torch import Tensor, nn
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.masked_autoencoder import MaskedAutoencoder
+from vcpipe.models.attention import Sequences
 from vcpipe.models.gene_tokens import (
+    Cells,
     GeneTokens,
+    Pooling,
     TokenEmbedding,
-    chosen_places,
+    cells_of,
     last_norm,
-    mean_of_real,
-    rows_of,
+    packed,
+    through,
 )
 from vcpipe.models.layers import TransformerEncoder
 
@@ -21,10 +24,10 @@ from vcpipe.models.layers import TransformerEncoder
 class MaskedAutoencoderModel(nn.Module):
     def __init__(self, config: Transformer, tokens: GeneTokens, settings: MaskedAutoencoder):
         super().__init__()
-        self.pooling = settings.pooling
         self.embedding = TokenEmbedding(config, tokens)
         self.transformer_encoder = TransformerEncoder(config)
         self.norm = last_norm(config)
+        self.pooling = Pooling(settings.pooling)
         size = settings.decoder_size(config)
         decoder = Transformer(
             **size,
@@ -46,33 +49,31 @@ class MaskedAutoencoderModel(nn.Module):
         self,
         genes_BT: Tensor,
         values_BT: Tensor,
-        real_BT: Tensor,
-        chosen_BT: Tensor,
-        shown_BS: Tensor,
-        is_shown_BS: Tensor,
-        target_genes_N: Tensor,
+        places_N: Tensor,
+        starts: Tensor,
+        shown_S: Tensor,
+        shown_starts: Tensor,
+        scored_M: Tensor,
+        target_genes_M: Tensor,
     ) -> Tensor:
-        """Predict the value at each chosen token, [N].
+        """Predict the values of the packed tokens scored_M, [M].
 
-        shown_BS are the places of the tokens that the encoder gets; is_shown_BS is False behind a
-        cell's last one. The decoder asks for hidden genes by their identity.
+        places_N are the real tokens, cell by cell. The encoder gets those that are shown, which are
+        the packed ones at shown_S; the decoder asks for the hidden genes by their identity.
         """
-        shown = genes_BT.gather(1, shown_BS), values_BT.gather(1, shown_BS), is_shown_BS
-        encoded_BSE = self.to_decoder(self._encode(*shown))
-        # Each shown token goes back to its place; what stands at the others is replaced or padding.
-        back_BT = ((real_BT & ~chosen_BT).cumsum(1) - 1).clamp(min=0)
-        index_BTE = back_BT.unsqueeze(-1).expand(-1, -1, encoded_BSE.shape[-1])
-        x_BTE = encoded_BSE.gather(1, index_BTE)
-        places_N = chosen_places(chosen_BT, len(target_genes_N))
-        query_NE = self.query(self.embedding.gene(target_genes_N)).to(x_BTE.dtype)
-        x_BTE = x_BTE.flatten(0, 1).index_copy(0, places_N, query_NE).view_as(x_BTE)
-        x_BTE = self.decoder_norm(self.decoder(x_BTE, real_BT))
-        return self.value_head(rows_of(x_BTE, places_N)).squeeze(-1)
+        shown = packed(genes_BT, values_BT, places_N.index_select(0, shown_S), shown_starts)
+        shown_SE = self.to_decoder(self._encode(shown))
+        query_ME = self.query(self.embedding.gene(target_genes_M)).to(shown_SE.dtype)
+        x_NE = shown_SE.new_zeros(len(places_N), shown_SE.shape[1])
+        x_NE = x_NE.index_copy(0, shown_S, shown_SE).index_copy(0, scored_M, query_ME)
+        x_NE = through(self.decoder, x_NE, Sequences(starts, genes_BT.shape[1]))
+        return self.value_head(self.decoder_norm(x_NE.index_select(0, scored_M))).squeeze(-1)
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """The cell embedding [B, D] of cells of which nothing is hidden."""
-        x_BTD = self._encode(batch["genes"], batch["values"], batch["real"])
-        return x_BTD[:, 0] if self.pooling == "cls" else mean_of_real(x_BTD, batch["real"])
+        cells = cells_of(batch)
+        return self.pooling(self._encode(cells), cells)
 
-    def _encode(self, genes: Tensor, values: Tensor, real: Tensor) -> Tensor:
-        return self.norm(self.transformer_encoder(self.embedding(genes, values), real))
+    def _encode(self, cells: Cells) -> Tensor:
+        sequences = Sequences(cells.starts, cells.longest)
+        return self.norm(through(self.transformer_encoder, self.embedding(cells), sequences))

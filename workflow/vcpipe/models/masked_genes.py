@@ -1,18 +1,21 @@
 """scModelForge's transformer encoder: which genes are hidden?"""
 
-# B cells, T tokens, D width, N hidden tokens
+# B cells, T tokens of the longest, N real tokens of all, M hidden ones, D width
 
 from torch import Tensor, nn
 
 from vcpipe.config.model import Transformer
+from vcpipe.models.attention import Sequences
 from vcpipe.models.gene_tokens import (
+    Cells,
     GeneHead,
     GeneTokens,
+    Pooling,
     TokenEmbedding,
-    chosen_places,
+    cells_of,
     last_norm,
-    mean_of_real,
-    rows_of,
+    packed,
+    through,
 )
 from vcpipe.models.layers import TransformerEncoder
 
@@ -20,30 +23,33 @@ from vcpipe.models.layers import TransformerEncoder
 class MaskedGeneModel(nn.Module):
     def __init__(self, config: Transformer, tokens: GeneTokens, pooling: str):
         super().__init__()
-        self.pooling = pooling
         self.embedding = TokenEmbedding(config, tokens)
         self.transformer_encoder = TransformerEncoder(config)
         self.norm = last_norm(config)
+        self.pooling = Pooling(pooling)
         self.gene_head = GeneHead(config, tokens)
 
     def forward(
         self,
         genes_BT: Tensor,
         values_BT: Tensor,
-        real_BT: Tensor,
-        chosen_BT: Tensor,
-        target_genes_N: Tensor,
+        places_N: Tensor,
+        starts: Tensor,
+        scored_M: Tensor,
+        target_genes_M: Tensor,
     ) -> Tensor:
-        """Cross-entropy of the gene at each chosen token, [N]; the head sees no other token."""
-        x_BTD = self._encode(genes_BT, values_BT, real_BT)
-        places_N = chosen_places(chosen_BT, len(target_genes_N))
-        return self.gene_head.losses(rows_of(x_BTD, places_N), target_genes_N)
+        """Cross-entropy of the gene at each of the packed tokens scored_M, [M].
+
+        The head sees no other token. places_N are the real tokens, cell by cell.
+        """
+        x_ND = self._encode(packed(genes_BT, values_BT, places_N, starts))
+        return self.gene_head.losses(x_ND.index_select(0, scored_M), target_genes_M)
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """The cell embedding [B, D] of cells of which nothing is hidden."""
-        x_BTD = self._encode(batch["genes"], batch["values"], batch["real"])
-        return x_BTD[:, 0] if self.pooling == "cls" else mean_of_real(x_BTD, batch["real"])
+        cells = cells_of(batch)
+        return self.pooling(self._encode(cells), cells)
 
-    def _encode(self, genes_BT: Tensor, values_BT: Tensor, real_BT: Tensor) -> Tensor:
-        x_BTD = self.embedding(genes_BT, values_BT)
-        return self.norm(self.transformer_encoder(x_BTD, real_BT))
+    def _encode(self, cells: Cells) -> Tensor:
+        sequences = Sequences(cells.starts, cells.longest)
+        return self.norm(through(self.transformer_encoder, self.embedding(cells), sequences))

@@ -1,19 +1,24 @@
 """scModelForge's autoregressive transformer: which gene comes next, and with which bin?"""
 
-# B cells, T tokens, D width, V tokens of the vocabulary, N tokens that have a next one
+# B cells, T tokens of the longest, N real tokens of all, M of these that have a next one, D width,
+# V tokens of the vocabulary
 
 import torch
 from torch import Tensor, nn
 
 from vcpipe.config.model import Transformer
+from vcpipe.models.attention import Sequences
 from vcpipe.models.gene_tokens import (
     BinHead,
+    Cells,
     GeneHead,
     GeneTokens,
+    Pooling,
     TokenEmbedding,
+    cells_of,
     last_norm,
-    mean_of_real,
-    rows_of,
+    packed,
+    through,
 )
 from vcpipe.models.layers import TransformerEncoder
 
@@ -34,52 +39,59 @@ class NextGeneModel(nn.Module):
         self.summary_D = nn.Parameter(torch.randn(config.hidden_dim)) if pooling == "cls" else None
         self.transformer_encoder = TransformerEncoder(config)
         self.norm = last_norm(config)
+        self.mean = Pooling("mean")
         self.gene_head = GeneHead(config, tokens) if predicts_genes else None
         self.bin_head = BinHead(config.hidden_dim, tokens.num_bins) if predicts_bins else None
 
     def forward(
-        self, genes_BT: Tensor, values_BT: Tensor, real_BT: Tensor, before_N: Tensor
+        self,
+        genes_BT: Tensor,
+        values_BT: Tensor,
+        places_N: Tensor,
+        starts: Tensor,
+        before_M: Tensor,
     ) -> dict[str, Tensor]:
-        """Cross-entropies [N] of what follows the tokens at before_N (counted through all cells).
+        """Cross-entropies [M] of what follows the packed tokens before_M.
 
         `gene` and `bin` are told from the tokens before, `cell_gene` and `cell_bin` from the cell
-        embedding alone.
+        embedding alone. places_N are the real tokens, cell by cell.
         """
-        x_BTD, cell_BD = self._encode(genes_BT, values_BT, real_BT)
-        x_ND, cell_N = rows_of(x_BTD, before_N), before_N // genes_BT.shape[1]
-        targets_N = genes_BT.flatten().index_select(0, before_N + 1).long()
+        cells = packed(genes_BT, values_BT, places_N, starts)
+        x_ND, cell_BD = self._encode(cells)
+        x_MD, cell_M = x_ND.index_select(0, before_M), cells.cell_N.index_select(0, before_M)
+        genes_M = cells.genes_N.index_select(0, before_M + 1).long()
         found = {}
         if self.gene_head is not None:
-            found["gene"] = self.gene_head.losses(x_ND, targets_N)
+            found["gene"] = self.gene_head.losses(x_MD, genes_M)
             likely_BV = self.gene_head.logits(cell_BD).float().log_softmax(-1)
-            found["cell_gene"] = -likely_BV[cell_N, targets_N]
+            found["cell_gene"] = -likely_BV[cell_M, genes_M]
         if self.bin_head is not None:
-            bins_N = values_BT.flatten().index_select(0, before_N + 1)
-            genes_ND = self.embedding.gene(targets_N)
-            state_ND = self.bin_head.of_state(x_ND)
-            found["bin"] = self.bin_head.losses(state_ND, genes_ND, bins_N)
-            state_ND = self.bin_head.of_state(cell_BD).index_select(0, cell_N)
-            found["cell_bin"] = self.bin_head.losses(state_ND, genes_ND, bins_N)
+            bins_M = cells.values_N.index_select(0, before_M + 1)
+            genes_MD, of_state = self.embedding.gene(genes_M), self.bin_head.of_state
+            found["bin"] = self.bin_head.losses(of_state(x_MD), genes_MD, bins_M)
+            state_MD = of_state(cell_BD).index_select(0, cell_M)
+            found["cell_bin"] = self.bin_head.losses(state_MD, genes_MD, bins_M)
         return found
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """The cell embedding [B, D], as training computes it."""
-        return self._encode(batch["genes"], batch["values"], batch["real"])[1]
+        return self._encode(cells_of(batch))[1]
 
-    def _encode(
-        self, genes_BT: Tensor, values_BT: Tensor, real_BT: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs at all tokens, and the cell embedding."""
-        x_BTD = self.embedding(genes_BT, values_BT)
+    def _encode(self, cells: Cells) -> tuple[Tensor, Tensor]:
+        """Outputs at all tokens [N, D], and the cell embeddings [B, D]."""
+        x_ND, encoder = self.embedding(cells), self.transformer_encoder
         if self.summary_D is None:
-            x_BTD = self.norm(self.transformer_encoder(x_BTD, real_BT, is_causal=True))
-            return x_BTD, mean_of_real(x_BTD, real_BT)
-        # One place more, so that the summary stands behind the last gene of the longest cell, too.
-        length_B1 = real_BT.sum(1, keepdim=True)
-        place_T = torch.arange(real_BT.shape[1] + 1, device=real_BT.device)
-        is_summary_BT1 = (place_T == length_B1).unsqueeze(-1)
-        x_BTD = nn.functional.pad(x_BTD, (0, 0, 0, 1))
-        x_BTD = torch.where(is_summary_BT1, self.summary_D.to(x_BTD.dtype), x_BTD)
-        x_BTD = self.norm(self.transformer_encoder(x_BTD, place_T <= length_B1, is_causal=True))
-        index_B1D = length_B1.unsqueeze(-1).expand(-1, -1, x_BTD.shape[-1])
-        return x_BTD[:, :-1], x_BTD.gather(1, index_B1D).squeeze(1)
+            sequences = Sequences(cells.starts, cells.longest)
+            x_ND = self.norm(through(encoder, x_ND, sequences, is_causal=True))
+            return x_ND, self.mean(x_ND, cells)
+        # Every cell becomes one token longer: its tokens move on by the summaries before them.
+        cell_B = torch.arange(len(cells.starts) - 1, device=x_ND.device)
+        token_N = torch.arange(len(x_ND), device=x_ND.device) + cells.cell_N
+        summary_B = cells.starts[1:] + cell_B
+        summary_BD = self.summary_D.to(x_ND.dtype).expand(len(cell_B), -1)
+        x = x_ND.new_zeros(len(x_ND) + len(cell_B), x_ND.shape[1])
+        x = x.index_copy(0, token_N, x_ND).index_copy(0, summary_B, summary_BD)
+        starts = cells.starts + torch.arange(len(cells.starts), device=x.device).int()
+        sequences = Sequences(starts, cells.longest + 1)
+        x = self.norm(through(encoder, x, sequences, is_causal=True))
+        return x.index_select(0, token_N), x.index_select(0, summary_B)

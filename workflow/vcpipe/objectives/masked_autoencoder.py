@@ -10,9 +10,9 @@ def masked_autoencoder(
 ) -> tuple[Tensor, int]:
     """Squared error over the hidden values; the batch says which they are and hides them."""
     del generator  # what is hidden was drawn cell by cell, when the batch was made
-    predicted_N = model(
-        *(batch["genes"], batch["values"], batch["real"], batch["chosen"]),
-        *(batch["shown"], batch["is_shown"], batch["target_genes"]),
+    predicted_M = model(
+        *(batch["genes"], batch["values"], batch["places"], batch["starts"]),
+        *(batch["shown"], batch["shown_starts"], batch["scored"], batch["target_genes"]),
     )
-    loss = F.mse_loss(predicted_N.float(), batch["target_values"].float(), reduction="sum")
-    return loss, len(predicted_N)
+    loss = F.mse_loss(predicted_M.float(), batch["target_values"].float(), reduction="sum")
+    return loss, len(predicted_M)

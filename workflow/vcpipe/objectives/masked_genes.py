@@ -9,8 +9,8 @@ def masked_genes(
 ) -> tuple[Tensor, int]:
     """Cross-entropy over genes, of the chosen tokens; the batch says which they are."""
     del generator  # what is hidden was drawn cell by cell, when the batch was made
-    losses_N = model(
-        *(batch["genes"], batch["values"], batch["real"]),
-        *(batch["chosen"], batch["target_genes"]),
+    losses_M = model(
+        *(batch["genes"], batch["values"], batch["places"], batch["starts"]),
+        *(batch["scored"], batch["target_genes"]),
     )
-    return losses_N.sum(), len(losses_N)
+    return losses_M.sum(), len(losses_M)

@@ -21,7 +21,8 @@ def next_genes(
 ) -> tuple[Tensor, int]:
     """Weighted sum of cross-entropies, counted per token that has a next one."""
     del generator  # nothing is hidden and nothing drawn
-    losses = model(batch["genes"], batch["values"], batch["real"], batch["before"])
+    names = ("genes", "values", "places", "starts", "before")
+    losses = model(*(batch[name] for name in names))
     shares = weights(config)
-    loss = sum(shares[name] * losses_N.sum() for name, losses_N in losses.items())
+    loss = sum(shares[name] * losses_M.sum() for name, losses_M in losses.items())
     return loss, len(batch["before"])
