@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.gene_batches import SIZE, TOKENS, learn_by_heart, whole_cells, with_hidden
+from tests.objectives.test_masked_values import Waits
 from vcpipe.config.objectives.masked_autoencoder import MaskedAutoencoder
 from vcpipe.models.masked_autoencoder import MaskedAutoencoderModel
 from vcpipe.objectives.masked_autoencoder import masked_autoencoder
@@ -26,3 +27,12 @@ def test_one_batch_is_learned_by_heart():
     model = MaskedAutoencoderModel(SIZE, TOKENS, MaskedAutoencoder(decoder_layers=1))
     batch = with_hidden(whole_cells(), hides_genes=False)
     assert learn_by_heart(model, loss_of, batch) < 0.05
+
+
+def test_nothing_in_a_step_waits_for_the_device():
+    model = MaskedAutoencoderModel(SIZE, TOKENS, MaskedAutoencoder(decoder_layers=1))
+    batch = with_hidden(whole_cells(), hides_genes=False)
+    with Waits() as waits:
+        loss, count = loss_of(model, batch)
+        (loss / count).backward()
+    assert waits.found == []

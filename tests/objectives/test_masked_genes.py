@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.gene_batches import SIZE, TOKENS, learn_by_heart, whole_cells, with_hidden
+from tests.objectives.test_masked_values import Waits
 from vcpipe.models.masked_genes import MaskedGeneModel
 from vcpipe.objectives.masked_genes import masked_genes
 
@@ -30,3 +31,13 @@ def test_one_batch_is_learned_by_heart():
     model = MaskedGeneModel(SIZE, replace(TOKENS, num_positions=13), "cls")
     batch = with_hidden(whole_cells(), hides_genes=True)
     assert learn_by_heart(model, loss_of, batch) < 0.05
+
+
+def test_nothing_in_a_step_waits_for_the_device():
+    model, batch = MaskedGeneModel(SIZE, TOKENS, "mean"), whole_cells()
+    batch = with_hidden(batch, hides_genes=True)
+    with Waits() as waits:
+        loss, count = loss_of(model, batch)
+        (loss / count).backward()
+        model.embed(batch)
+    assert waits.found == []

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.gene_batches import SIZE, TOKENS, learn_by_heart, whole_cells, with_next
+from tests.objectives.test_masked_values import Waits
 from vcpipe.config.objectives.next_genes import NextGenes
 from vcpipe.models.next_genes import NextGeneModel
 from vcpipe.objectives.next_genes import next_genes
@@ -45,3 +46,11 @@ def test_the_cell_embedding_learns_the_bins_of_its_genes():
     names = ("genes", "values", "places", "starts", "before")
     losses = model(*(batch[name] for name in names))
     assert losses["cell_bin"].mean().item() < 0.05
+
+
+def test_nothing_in_a_step_waits_for_the_device():
+    model, batch = NextGeneModel(SIZE, TOKENS, "cls"), with_next(whole_cells())
+    with Waits() as waits:
+        loss, count = next_genes(model, batch, NextGenes(), torch.Generator())
+        (loss / count).backward()
+    assert waits.found == []
