@@ -15,9 +15,9 @@ from vcpipe.data.tokens.packing import specials
 SECOND = slice(NUM_CELLS // 2, None)
 
 
-@pytest.fixture
-def prepared(tmp_path):
-    return prepare_pairs(tmp_path / "corpus")
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return prepare_pairs(tmp_path_factory.mktemp("pairs") / "corpus")
 
 
 @pytest.fixture

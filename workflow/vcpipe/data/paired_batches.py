@@ -80,6 +80,8 @@ class PairedBatches:
             "cell_type": names.cell_types,
         }
         self.draws_repeat = config.loading.strategy in WEIGHTED
+        self.measured = measured_by(list(asked.of_dataset.values()), np.zeros(0))
+        self.number_of = {name: number for number, name in enumerate(asked.of_dataset)}
         self.place_of = np.full(len(chromosomes.of_genes), -1, dtype=np.int32)
         self.place_of[asked.genes] = np.arange(len(asked.genes))
 
@@ -118,14 +120,12 @@ class PairedBatches:
         store = self.reader.store
         known = [name for name in LABELS if name in store.manifest["labels"]]
         table = store.labels(cells, ["dataset", *known])
-        datasets = list(self.asked.of_dataset)
-        numbers = {name: number for number, name in enumerate(datasets)}
-        its = [numbers[name] for name in table["dataset"].to_pylist()]
+        datasets = [self.number_of[name] for name in table["dataset"].to_pylist()]
         labels = {name: np.full(len(cells), -1) for name in LABELS}
         for name in known:
             found = label_ids(table[name].to_pylist(), self.vocabularies[name], str(store.path))
             labels[name] = found.astype(np.int64)
-        return measured_by([self.asked.of_dataset[name] for name in datasets], its), labels
+        return self.measured._replace(dataset_B=np.array(datasets, dtype=np.int64)), labels
 
 
 def _laid(array: np.ndarray, empty: Empty) -> np.ndarray:
