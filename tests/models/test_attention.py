@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from vcpipe.config.model import Transformer
-from vcpipe.models.attention import Sequences, attend, packed_attention, padded_attention
+from vcpipe.models import attention
+from vcpipe.models.attention import (
+    Sequences,
+    attend,
+    packed_attention,
+    padded_attention,
+    use_fastest_kernels,
+)
 from vcpipe.models.layers import TransformerEncoder, pack, unpack
 
 LENGTHS = [5, 1, 0, 9, 12]
@@ -60,11 +67,11 @@ def with_gradient(function, qkv_N3HK: Tensor, kind: torch.dtype) -> tuple[Tensor
     ("precision", "tolerance"),
     [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 3e-2)],
 )
-@pytest.mark.parametrize("attention", [attend, padded_attention])
-def test_attention_equals_softmax_in_double_precision(attention, precision, tolerance, kind):
+@pytest.mark.parametrize("kernel", [attend, padded_attention])
+def test_attention_equals_softmax_in_double_precision(kernel, precision, tolerance, kind):
     expected = with_gradient(lambda x: by_softmax(x, kind), tokens(), torch.float64)
     found = with_gradient(
-        lambda x: attention(x, sequences(kind), kind == "causal"), tokens(), precision
+        lambda x: kernel(x, sequences(kind), kind == "causal"), tokens(), precision
     )
     for ours, exact in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, exact, rtol=tolerance, atol=tolerance)
@@ -107,6 +114,27 @@ def test_packing_and_unpacking_move_real_tokens_only():
     assert torch.equal(back.flatten(0, 1)[place_N], x_BTD.flatten(0, 1)[place_N])
     assert not back[0, 2:].any()
     assert not back[1, 3].any()
+
+
+@pytest.mark.parametrize(
+    ("installed", "capability", "expected"),
+    [
+        ((), 9, None),
+        (("flash_attn_interface",), 8, None),
+        (("flash_attn_interface",), 9, "FA3"),
+        (("flash_attn",), 9, None),
+        (("flash_attn", "flash_attn.cute", "flash_attn_interface"), 10, "FA4"),
+    ],
+)
+def test_faster_kernels_are_used_where_they_are_installed(
+    monkeypatch, installed, capability, expected
+):
+    activated = []
+    monkeypatch.setattr(attention, "find_spec", lambda name: name in installed)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (capability, 0))
+    monkeypatch.setattr(torch.nn.attention, "activate_flash_attention_impl", activated.append)
+    assert use_fastest_kernels() == expected
+    assert activated == ([expected] if expected else [])
 
 
 @pytest.mark.slow

@@ -24,8 +24,9 @@ CAUSAL = (
     if "window_size" in inspect.signature(varlen.varlen_attn).parameters
     else {"is_causal": True}
 )
-# The packages that bring faster kernels of flash attention, the fastest first.
+# Packages that bring faster kernels of flash attention for Hopper and later, the fastest first.
 FASTER_KERNELS = {"FA4": "flash_attn.cute", "FA3": "flash_attn_interface"}
+HOPPER = 9  # its compute capability
 
 
 class Sequences(NamedTuple):
@@ -55,7 +56,8 @@ def use_fastest_kernels() -> str | None:
     """Have varlen_attn use what is installed besides torch; the name of it, if there is any."""
     for name, package in FASTER_KERNELS.items():
         outer = package.partition(".")[0]
-        if find_spec(outer) and find_spec(package) and torch.cuda.get_device_capability()[0] >= 9:
+        is_installed = find_spec(outer) and find_spec(package)
+        if is_installed and torch.cuda.get_device_capability()[0] >= HOPPER:
             torch.nn.attention.activate_flash_attention_impl(name)
             return name
     return None

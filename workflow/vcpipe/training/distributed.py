@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vcpipe.errors import InputError
+from vcpipe.models.attention import use_fastest_kernels
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def joined(devices: int) -> Iterator[Process]:
                 f"with torchrun --nproc-per-node={devices}."
             )
         torch.cuda.set_device(local_rank)
+        use_fastest_kernels()
     device = torch.device("cuda", local_rank) if devices else torch.device("cpu")
     if world > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if devices else "gloo")
