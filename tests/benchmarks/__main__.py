@@ -27,6 +27,7 @@ from tests.benchmarks.pretraining import (
     packed_vs_padded,
     step_pretrain,
 )
+from tests.benchmarks.view_batches import collate_views
 
 SUMMARY = Path("results/bench/summary.csv")
 FOLDER = Path("results/bench/work")
@@ -40,6 +41,7 @@ TOGETHER = {
     binned_tokens: ["binned_tokens"],
     paired: ["paired_batches", "paired_batches_padded", "paired_batches_store"],
     panel_views: ["panel_views"],
+    collate_views: ["collate_views"],
     preparation_store: ["prepare_write", "prepare_write_memory", "prepare_write_size"],
     loading: [
         *("load_random", "load_block", "load_annloader", "load_random_cold", "load_block_cold"),

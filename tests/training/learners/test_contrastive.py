@@ -196,11 +196,11 @@ def gradients(process: Process, switch: int) -> dict[str, torch.Tensor]:
 
 def learned_in(process: Process, folder: Path) -> tuple[list, list]:
     """Gradients of both forms of the loss, and the rows of a whole run."""
-    folder = folder / f"{process.rank}_of_{process.world}"
+    corpus, folder = folder / f"corpus{process.rank}", folder / f"of_{process.world}"
     training = CONFIG["training"] | {"batch_size": 12 // process.world, "log_every_n_steps": 1}
     config = Pretrain.model_validate(CONFIG | {"training": training})
     paths = (folder / "state", folder / "model", folder / "model.csv")
-    progress = pretrain(*prepare_species(folder / "corpus"), config, "code", process, *paths)
+    progress = pretrain(*prepare_species(corpus), config, "code", process, *paths)
     return [gradients(process, switch) for switch in (0, 100)], progress.rows
 
 
