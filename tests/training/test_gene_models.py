@@ -7,18 +7,16 @@ import pytest
 import torch
 
 from tests.prepared import prepare
+from vcpipe.config.eval import Embedding
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.cell_store.cells import cells_of
-from vcpipe.data.draws import Draw
 from vcpipe.data.gene_embeddings import write_aligned
-from vcpipe.data.tokens.collate import collate
-from vcpipe.data.tokens.fitted import fitted_of
-from vcpipe.data.tokens.packing import specials
-from vcpipe.data.tokens.tokenize import recipe_of
 from vcpipe.errors import InputError
+from vcpipe.models.gene_tokens import GeneTokens
 from vcpipe.training.checkpoints import read_folder
 from vcpipe.training.distributed import Process
-from vcpipe.training.gene_models import read_gene_model
+from vcpipe.training.embedders.embedder import Measured, read_pretrained
+from vcpipe.training.embedding import EMBEDDERS
+from vcpipe.training.gene_models import MODELS
 from vcpipe.training.pretraining import pretrain
 
 ALONE = Process(0, 1, torch.device("cpu"))
@@ -61,24 +59,24 @@ def with_vectors(prepared, tmp_path):
     return of_width
 
 
-def run(prepared, config, tmp_path):
+def run(prepared, config, tmp_path, name="model"):
     pretrain(
         *(*prepared, config, "code", ALONE),
-        *(tmp_path / "state", tmp_path / "model", tmp_path / "metrics.csv"),
+        *(tmp_path / "state", tmp_path / name, tmp_path / "metrics.csv"),
     )
-    return read_folder(tmp_path / "model")
+    return read_folder(tmp_path / name)
 
 
-def tokens_of(prepared, config) -> dict[str, torch.Tensor]:
-    """Whole cells, as they are embedded."""
-    vocabulary = prepared.names.vocabularies.genes["human"]
-    special = specials(vocabulary.ids, prepared.names.vocabularies.special_tokens)
-    rows = prepared.store.rows(np.arange(6))
-    recipe = recipe_of(config.tokenizer, fitted_of(prepared.record, "human"))
-    made = collate(
-        *(cells_of(rows), np.arange(6), rows.keys, recipe, special, Draw(0, 0)), is_padded=True
-    )
-    return {name: torch.from_numpy(array) for name, array in made.padded().items()}
+def embeddings_of(prepared, folder) -> torch.Tensor:
+    """Of six cells, from the folder alone."""
+    pretrained = read_pretrained(folder.path)
+    embedder = EMBEDDERS[pretrained.config.objective](pretrained, Embedding())
+    embedder.model.load_state_dict(folder.state)
+    measured = Measured("human", prepared.store.measured["rna"]["tiny"])
+    arrays = embedder.whole_cells(measured)(prepared.store.rows(np.arange(6)))
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    with torch.inference_mode():
+        return embedder.model.eval().embed(batch)
 
 
 @pytest.mark.parametrize(
@@ -96,20 +94,16 @@ def test_a_run_writes_a_folder_whose_model_embeds_cells(prepared, config, tmp_pa
     folder = run(prepared, config, tmp_path)
     assert folder.about["objective"] == config.objective
     assert np.isfinite(folder.about["best_loss"])
-    model = read_gene_model(folder)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, folder.state[name])
-    with torch.inference_mode():
-        embeddings = model.embed(tokens_of(prepared, config))
+    embeddings = embeddings_of(prepared, folder)
     assert embeddings.shape == (6, 16)
     assert len(torch.unique(embeddings, dim=0)) == 6
 
 
 def test_special_tokens_are_told_apart_from_genes(prepared, tmp_path):
     folder = run(prepared, config_of("masked_genes", BINS), tmp_path)
-    never = torch.isinf(folder.state["gene_head.only_genes_V"])
-    names = np.array(prepared.names.vocabularies.genes["human"].names())[never.numpy()]
-    assert set(names) == {"<cls>", "<pad>", "<mask>", "<eoc>"}
+    names = prepared.names.vocabularies.genes["human"].names()
+    special = [names[number] for number in folder.args["tokens"]["special_ids"]]
+    assert set(special) == {"<cls>", "<pad>", "<mask>", "<eoc>"}
 
 
 @pytest.mark.parametrize("width", [16, 6])
@@ -124,7 +118,7 @@ def test_a_run_begins_with_pretrained_vectors(objective, width, with_vectors, tm
     learned = found & (np.arange(len(found)) != pad)
     assert np.allclose(weight[learned], vectors[learned], atol=1e-6)
     assert "gene_vectors_digest" in folder.about
-    assert read_gene_model(folder).embed(tokens_of(prepared, config)).shape == (6, 16)
+    assert embeddings_of(prepared, folder).shape == (6, 16)
 
 
 def test_vectors_that_are_missing_or_of_another_width_are_refused(prepared, with_vectors, tmp_path):
@@ -135,11 +129,26 @@ def test_vectors_that_are_missing_or_of_another_width_are_refused(prepared, with
         run(prepared, config_of("masked_genes", VECTORS | {"embedding_dim": 8}), tmp_path)
 
 
-def test_a_folder_of_another_objective_is_no_model_of_genes(prepared, tmp_path):
-    folder = run(prepared, config_of("masked_autoencoder", BINS), tmp_path)
-    about = folder.about | {"objective": "masked_values"}
-    with pytest.raises(InputError, match="is of masked_values; expected masked_genes or"):
-        read_gene_model(replace(folder, args=folder.args | {"vcpipe": about}))
-    del folder.state["query.bias"]
-    with pytest.raises(InputError, match=r"lacks query\.bias and has nothing beyond"):
-        read_gene_model(folder)
+def test_a_cell_has_no_more_tokens_than_places_were_learned(prepared, tmp_path):
+    folder = run(prepared, config_of("masked_genes", RANKS), tmp_path)
+    with pytest.raises(InputError, match=r"max_genes is 25, but .* has learned 24 places"):
+        EMBEDDERS["masked_genes"](read_pretrained(folder.path), Embedding(max_genes=25))
+
+
+# Vocabularies of one's own may lack <mask>, without which no gene can be hidden.
+@pytest.mark.parametrize("objective", ["next_genes", "masked_autoencoder"])
+def test_a_run_starts_from_the_genes_that_a_folder_knows(objective, screen, prepared, tmp_path):
+    config = config_of(objective, BINS)
+    base = run(prepared, config, tmp_path)
+    genes = [*reversed(screen.genes[5:]), "OTHER"]
+    other = prepare(tmp_path / "other", screen, genes=genes)
+    settings = {
+        "pretrained": str(base.path),
+        "pretrained_vocabulary": "remap",
+        "optimizer": config.optimizer.model_copy(update={"lr": 1e-12}),
+    }
+    made = run(other, config.model_copy(update=settings), tmp_path, "next")
+    mine, theirs = (its.vocabulary.ids for its in (made, base))
+    for name in MODELS[objective](config, GeneTokens(**made.args["tokens"])).gene_tables:
+        for gene in screen.genes[5:]:
+            torch.testing.assert_close(made.state[name][mine[gene]], base.state[name][theirs[gene]])

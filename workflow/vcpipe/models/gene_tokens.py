@@ -34,6 +34,10 @@ class GeneTokens:
     vector_width: int | None = None  # of pretrained vectors of genes
 
 
+# Weights of a model with a row for each token of the vocabulary.
+GENE_TABLES = "embedding.gene.embedding.weight", "gene_head.out.weight", "gene_head.out.bias"
+
+
 class GeneEmbedding(nn.Module):
     """A gene -> a vector; pretrained vectors of another width are projected."""
 
@@ -184,7 +188,7 @@ class GeneHead(nn.Module):
         self.out = nn.Linear(width, tokens.num_tokens)
         only_genes_V = torch.zeros(tokens.num_tokens)
         only_genes_V[list(tokens.special_ids)] = -torch.inf
-        self.register_buffer("only_genes_V", only_genes_V)
+        self.register_buffer("only_genes_V", only_genes_V, persistent=False)
 
     def logits(self, x: Tensor) -> Tensor:
         return F.linear(self.transform(x), self.out.weight, self.out.bias + self.only_genes_V)

@@ -9,6 +9,7 @@ from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.masked_autoencoder import MaskedAutoencoder
 from vcpipe.models.attention import Sequences
 from vcpipe.models.gene_tokens import (
+    GENE_TABLES,
     Cells,
     GeneTokens,
     Pooling,
@@ -22,6 +23,8 @@ from vcpipe.models.layers import TransformerEncoder
 
 
 class MaskedAutoencoderModel(nn.Module):
+    gene_tables = GENE_TABLES[:1]
+
     def __init__(self, config: Transformer, tokens: GeneTokens, settings: MaskedAutoencoder):
         super().__init__()
         self.embedding = TokenEmbedding(config, tokens)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vcpipe.config.model import Transformer
 from vcpipe.models.attention import Sequences
 from vcpipe.models.gene_tokens import (
+    GENE_TABLES,
     Cells,
     GeneHead,
     GeneTokens,
@@ -21,6 +22,8 @@ from vcpipe.models.layers import TransformerEncoder
 
 
 class MaskedGeneModel(nn.Module):
+    gene_tables = GENE_TABLES
+
     def __init__(self, config: Transformer, tokens: GeneTokens, pooling: str):
         super().__init__()
         self.embedding = TokenEmbedding(config, tokens)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vcpipe.config.model import Transformer
 from vcpipe.models.attention import Sequences
 from vcpipe.models.gene_tokens import (
+    GENE_TABLES,
     BinHead,
     Cells,
     GeneHead,
@@ -41,6 +42,8 @@ class NextGeneModel(nn.Module):
         self.norm = last_norm(config)
         self.mean = Pooling("mean")
         self.gene_head = GeneHead(config, tokens) if predicts_genes else None
+        # Without a head for genes there is one table.
+        self.gene_tables = GENE_TABLES if predicts_genes else GENE_TABLES[:1]
         self.bin_head = BinHead(config.hidden_dim, tokens.num_bins) if predicts_bins else None
 
     def forward(

@@ -20,15 +20,15 @@ from vcpipe.models.weights import take_weights
 from vcpipe.training.distributed import Process, to_device
 from vcpipe.training.embedders.contrastive import contrastive
 from vcpipe.training.embedders.embedder import Embedder, Measured, PretrainedFolder
-from vcpipe.training.embedders.gene_tokens import gene_tokens
+from vcpipe.training.embedders.gene_models import gene_model
 from vcpipe.training.embedders.masked_values import masked_values
 from vcpipe.training.embedders.peaks_to_genes import peaks_to_genes
 
 EMBEDDERS = {
     "masked_values": masked_values,
-    "masked_genes": gene_tokens,
-    "next_genes": gene_tokens,
-    "masked_autoencoder": gene_tokens,
+    "masked_genes": gene_model,
+    "next_genes": gene_model,
+    "masked_autoencoder": gene_model,
     "contrastive": contrastive,
     "peaks_to_genes": peaks_to_genes,
 }
