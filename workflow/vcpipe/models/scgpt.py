@@ -1,6 +1,7 @@
 """scGPT's networks, module for module and name for name, so that weights move both ways."""
 
-# B cells, T tokens of the longest, N real tokens of all, M scored ones, D width, K classes
+# B cells, T tokens of the longest, N real tokens of all, M scored ones, D width,
+# G genes, K classes
 
 from typing import NamedTuple
 
@@ -117,14 +118,14 @@ class CellValueDecoder(nn.Module):
     ) -> Tensor:
         """Of gene i in cell cell_M[i].
 
-        (W q) · c is q · (Wᵀ c), so W is applied once for each cell instead of once for each gene;
-        and a query depends on the gene alone, so that no gene needs several.
+        (W q) · c is q · (Wᵀ c), so W is applied once for each cell instead of once for each gene. A
+        query depends on the gene alone: where genes are few, all of them are asked of all cells.
         """
         turned_BD = cells_BD @ self.W.weight
         if encoder.embedding.num_embeddings < len(genes_M):
-            query_MD = F.embedding(genes_M, self._query(encoder.of_all()))
-        else:
-            query_MD = self._query(encoder(genes_M))
+            values_GB = self._query(encoder.of_all()) @ turned_BD.T
+            return values_GB.flatten().index_select(0, genes_M.long() * len(cells_BD) + cell_M)
+        query_MD = self._query(encoder(genes_M))
         return (query_MD * turned_BD.index_select(0, cell_M)).sum(-1)
 
     def _query(self, genes_D: Tensor) -> Tensor:
