@@ -24,6 +24,11 @@ from vcpipe.models.gene_tokens import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def test_tokens_that_are_no_genes_have_no_probability():
     head = GeneHead(SIZE, TOKENS)
     shares = head.logits(torch.randn(5, SIZE.hidden_dim)).softmax(-1)
