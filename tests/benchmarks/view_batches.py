@@ -2,9 +2,10 @@
 
     make bench NAME=collate_views
 
-20,000 genes, of which a cell detects 3,481; both begin with the detected genes of cells in memory
-and end with padded arrays of two views. The other one is written after scConcept's collate: a dense
-row for each cell, the panel's genes looked up, its non-zero ones sorted by count and cut.
+20,000 genes, of which a cell detects 3,481. Both begin with the detected genes of cells in memory
+and end with two padded views by rank. The other one does what scConcept's collate does, step by
+step: a dense row for each cell, all of its genes in a drawn order, those of the panel, the detected
+ones of these sorted by count and cut. Panels are the same.
 """
 
 import json
@@ -40,14 +41,30 @@ def collate_views(folder: Path, repeats: int = 3) -> list[Row]:
     detected = write_cells(folder / "rna.npz", NUM_CELLS, NUM_GENES, 3481 / NUM_GENES)
     print(f"{NUM_CELLS} cells, rna: {detected:.0f} detected", flush=True)
     turns = [[run(*THIS, kind, folder) for kind in ("ours", "dense")] for _ in range(repeats)]
-    ours, dense = (np.load(folder / f"{kind}.npz") for kind in ("ours", "dense"))
-    for view in ("first", "second"):
-        # Ties come in another order: the values in order are the same, the genes are of a panel.
-        np.testing.assert_allclose(ours[f"{view}_values"], dense[f"{view}_values"], rtol=1e-6)
-    print("collate_views: values of both views are the same", flush=True)
+    check_views(folder)
     ours, theirs = ([turn[who]["ms"] for turn in turns] for who in (0, 1))
     unit, version = "CPU ms per cell", f"numpy {np.__version__}"
     return [row("collate_views", ours, theirs, unit, version, floor=8)]
+
+
+def check_views(folder: Path) -> None:
+    """Both take genes with the same counts in the same order; ties come in any order."""
+    first = batches(read_rows(folder / "rna.npz", first_id=3), BATCH)[0]
+    shape = (len(first), NUM_GENES + 3)
+    counts = sp.csr_matrix((first.counts, first.ids, first.starts), shape).toarray()
+    ours, dense = (np.load(folder / f"{kind}.npz") for kind in ("ours", "dense"))
+    for view in ("first", "second"):
+        found, expected = (
+            np.take_along_axis(counts, its[f"{view}_genes"].astype(np.int64), axis=1)
+            for its in (ours, dense)
+        )
+        np.testing.assert_array_equal(found, expected)
+        assert (np.diff(found[:, 1:].astype(np.int64), axis=1) <= 0).all()
+        for its in (ours, dense):
+            cells = [set(genes[genes > 2].tolist()) for genes in its[f"{view}_genes"]]
+            num_genes = (its[f"{view}_genes"] > 2).sum(axis=1)
+            assert [len(genes) for genes in cells] == num_genes.tolist()
+    print("collate_views: both take genes of the same counts, in the same order", flush=True)
 
 
 class Labels:
@@ -83,7 +100,7 @@ class InMemory:
 
 def our_batches():
     source = panel_source("cells", np.arange(3, NUM_GENES + 3), [], PANELS)
-    settings = {"panels": PANELS.model_dump(), "input_encoding": "value_encoding"}
+    settings = {"panels": PANELS.model_dump()}
     config = Pretrain(corpus="c", objective="contrastive", contrastive=settings)
     fit = Fit(normalize=None, log1p=True)
     viewed = ViewedCells(SPECIAL, fit, NUM_GENES + 3, ["cells"], [source], np.zeros(1, np.int64))
@@ -97,41 +114,41 @@ def our_batches():
 
 def dense_batches():
     source = panel_source("cells", np.arange(3, NUM_GENES + 3), [], PANELS)
+    generator, genes = np.random.default_rng(0), np.arange(NUM_GENES + 3)
 
     def batch(rows: Rows, number: int) -> dict[str, np.ndarray]:
         pair, made = draw_panels(source, PANELS, Draw(0, 0), number), {}
-        shape = (len(rows), NUM_GENES + 3)
-        cells = sp.csr_matrix((rows.counts, rows.ids, rows.starts), shape)
+        cells = sp.csr_matrix((rows.counts, rows.ids, rows.starts), (len(rows), len(genes)))
         dense = [cells[cell].toarray()[0].astype(np.float32) for cell in range(len(rows))]
+        drawn = generator.permutation(len(genes))
+        dense = [(genes[drawn], counts[drawn]) for counts in dense]
         for view, panel in (("first", pair.first), ("second", pair.second)):
-            genes, values = [], []
-            for counts in dense:
-                on_panel = counts[panel]
-                detected = np.flatnonzero(on_panel)
-                its, tokens = on_panel[detected], panel[detected]
-                order = np.lexsort((tokens, -its))[: PANELS.max_tokens - 1]
-                genes.append(np.append(SPECIAL.cls_id, tokens[order]))
-                values.append(np.append(SPECIAL.cls_value, np.log1p(its[order])))
-            longest = max(len(its) for its in genes)
-            for name, parts, pad in (
-                ("genes", genes, SPECIAL.pad_id),
-                ("values", values, SPECIAL.pad_value),
-            ):
+            on_panel = np.argsort(drawn)[panel]
+            viewed = [ranked(tokens[on_panel], counts[on_panel]) for tokens, counts in dense]
+            longest = max(len(tokens) for tokens, _ in viewed)
+            for name, place, pad in (("genes", 0, SPECIAL.pad_id), ("values", 1, 0)):
+                parts = [np.append(0, its[place]) for its in viewed]
                 made[f"{view}_{name}"] = np.stack(
-                    [np.pad(its, (0, longest - len(its)), constant_values=pad) for its in parts]
+                    [np.pad(its, (0, longest + 1 - len(its)), constant_values=pad) for its in parts]
                 )
-            lengths = np.array([len(its) for its in genes])
-            made[f"{view}_real"] = np.arange(longest) < lengths[:, None]
         return made
 
     return batch
+
+
+def ranked(tokens: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The detected genes of a view, the most expressed first."""
+    detected = np.flatnonzero(counts)
+    tokens, counts = tokens[detected], counts[detected]
+    order = np.lexsort((tokens, -counts))[: PANELS.max_tokens - 1]
+    return tokens[order].astype(np.int64), counts[order].astype(np.float32)
 
 
 def main(kind: str, folder: Path) -> None:
     batch = {"ours": our_batches, "dense": dense_batches}[kind]()
     parts = batches(read_rows(folder / "rna.npz", first_id=3), BATCH)
     first = batch(parts[0], 0)
-    np.savez(folder / f"{kind}.npz", **{n: its for n, its in first.items() if "values" in n})
+    np.savez(folder / f"{kind}.npz", **{n: its for n, its in first.items() if "genes" in n})
     before = time.process_time()
     for number, rows in enumerate(parts * PASSES):
         batch(rows, number)

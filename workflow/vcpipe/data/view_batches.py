@@ -71,8 +71,11 @@ class ViewBatches:
         pairs, pair_of = draw_pairs(
             viewed.panels, dataset_B, rows.keys, config.panels, drawn, draw.step
         )
+        values_N = np.zeros(len(rows.ids), dtype=np.float32)
+        if config.input_encoding == "value_encoding" or config.masking_rate:
+            values_N = normalised_values(rows, viewed.fit)
         views = two_views(
-            *(rows, normalised_values(rows, viewed.fit), pairs, pair_of),
+            *(rows, values_N, pairs, pair_of),
             *(viewed.num_genes, config.panels, viewed.special, drawn),
         )
         made = {
