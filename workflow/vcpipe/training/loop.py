@@ -261,15 +261,15 @@ class _Run:
         # Processes share the mean of their sums; the loss is the mean over all that was counted.
         factor = (self.process.world / sums[1]).float()
         norms = scale_gradients(self.weights, factor, self.config.gradient_clip, self.process)
+        numbers, ready = torch.cat([sums, norms.double()]), None
         if not self.scaler.is_enabled():
-            is_finite = (sums[0] + norms.sum()).isfinite()
-            self.spoilt = torch.maximum(self.spoilt, (~is_finite).float())
+            # A sum of finite numbers times zero is zero, of others it is nan.
+            torch.maximum(self.spoilt, (numbers.sum() * 0).ne(0).float(), out=self.spoilt)
             self.optimizer.found_inf = self.spoilt
         self.scaler.step(self.optimizer)
         self.scaler.update()
         progress.update += 1
         self.speed.steps += len(steps)
-        numbers, ready = torch.cat([sums, norms.double()]), None
         if self.ahead:
             numbers, ready = numbers.to("cpu", non_blocking=True), torch.cuda.Event()
             ready.record()

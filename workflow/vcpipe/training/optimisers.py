@@ -23,11 +23,11 @@ def build_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimize
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     matrices = [weight for weight in weights if weight.ndim > 1 and weight not in embedded]
     others = [weight for weight in weights if weight.ndim < 2 or weight in embedded]
-    groups = [
-        {"params": its, "weight_decay": decay}
-        for its, decay in ((matrices, config.weight_decay), (others, 0.0))
-        if its
-    ]
+    # Each group is a pass of its own.
+    parts = ((matrices, config.weight_decay), (others, 0.0))
+    if not config.weight_decay:
+        parts = ((weights, 0.0),)
+    groups = [{"params": its, "weight_decay": decay} for its, decay in parts if its]
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name](
         groups, lr=config.lr, fused=True
     )
