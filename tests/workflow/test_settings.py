@@ -459,15 +459,10 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
     # Of a package that is not installed here: tests/training/test_loggers.py.
     elsewhere |= {("Training", "wandb_project"), ("Training", "wandb_mode")}
     for name in ("linear", "cosine_restarts"):
-<<<<<<< ours
-        learning_rate(Scheduler(name=name), 0.1, 3, 0, num_updates=40, updates_per_epoch=5)
+        learning_rate(Scheduler(name=name), 0.1, 80, 16, num_updates=90, updates_per_epoch=5)
     expected = (
         all_fields(Pipeline) - BY_RULES - THROUGH_LOADER - THROUGH_SIZE - downloads - elsewhere
     )
-=======
-        learning_rate(Scheduler(name=name), 0.1, 80, 16, num_updates=90, updates_per_epoch=5)
-    expected = all_fields(Pipeline) - BY_RULES - THROUGH_LOADER - downloads - elsewhere
->>>>>>> theirs
     # The conversion is handed the Columns of a Dataset.
     found = reads | {("Dataset", name) for section, name in reads if section == "Columns"}
     # fit_preprocessing is handed the Fitting of a Corpus.
