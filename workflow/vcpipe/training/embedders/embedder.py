@@ -30,6 +30,12 @@ class PretrainedFolder:
         return self.folder.path
 
     @property
+    def only_species(self) -> str:
+        """Of models that learn one table of genes."""
+        (species,) = self.names.vocabularies.genes
+        return species
+
+    @property
     def name(self) -> str:
         """What the run is called: results/pretrain/<run>/checkpoint, or any folder of its own."""
         path = self.path.resolve()
