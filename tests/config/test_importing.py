@@ -10,14 +10,10 @@ from vcpipe.config.importing.interpolation import interpolated
 from vcpipe.config.importing.keys import convert, flattened
 from vcpipe.config.importing.kinds import KINDS, import_tables
 from vcpipe.config.pipeline import Pipeline
-from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.reading import PROJECT, merge, model_at, read_pipeline, read_yaml
 from vcpipe.errors import InputError
 
 EXAMPLES = PROJECT / "tests/config/imported"
-OBJECTIVES = {
-    *("masked_genes", "next_genes", "masked_autoencoder", "contrastive", "peaks_to_genes")
-}
 
 
 def imported(kind: str, changes: dict | None = None, without: tuple[str, ...] = ()):
@@ -228,17 +224,11 @@ def test_yaml_in_yaml_out(kind, tmp_path, capsys):
     assert "dropped: " in said
 
 
-@pytest.mark.skipif(
-    not set(Pretrain.model_fields) >= OBJECTIVES, reason="needs the settings of all objectives"
-)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_examples_are_right_configurations(kind):
     read_pipeline(values=imported(kind).nested())
 
 
-@pytest.mark.skipif(
-    not set(Pretrain.model_fields) >= OBJECTIVES, reason="needs the settings of all objectives"
-)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_of_the_tables_exists_here(kind):
     wanted = [key.ours for key in KINDS[kind].keys.values() if key.ours and not key.in_finish]

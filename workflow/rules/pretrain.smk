@@ -20,10 +20,9 @@ rule pretrain:
         gpu=1,
     params:
         config=lambda wildcards: settings(PIPELINE.pretrain[wildcards.run]),
-        data=content_read_by,
+        data=lambda wildcards: content_read_by(wildcards) + content_of_pretrained(wildcards),
         # Not an output: Snakemake deletes the outputs of a failed job, and a retry goes on from here.
         state="results/.checkpoints/pretrain/{run}",
-        data=content_of_pretrained,
         code=code("pretrain"),
     shell:
         "launch {resources.gpu} -m scripts.pretrain --devices {resources.gpu}"
