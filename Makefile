@@ -67,7 +67,7 @@ test: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not slow and not gpu and not slurm and not upstream"
 
 test-all: .venv/installed.lock
-	$(THREADS) pytest -n 2 -m "not gpu and not slurm and not upstream"
+	$(THREADS) pytest -n 2 --durations=40 -m "not gpu and not slurm and not upstream"
 
 # Our files against the real packages, which need older ones than ours and so their own Pythons.
 upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears scgpt census lamindb)
