@@ -21,7 +21,7 @@ READING = [
 ENVS = {
     "data": READING,
     "graphs": [*READING, "torch", "torch-geometric"],
-    "train": [*READING, "scdataset", "torch"],
+    "train": [*READING, "rich", "scdataset", "torch"],
     "evaluate": READING,
     "report": [*READING, "matplotlib", "umap-learn"],
 }
