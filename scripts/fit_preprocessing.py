@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(made, argv)
 
     from vcpipe.data.corpus import open_corpus
-    from vcpipe.data.fitted_corpus import fit_corpus, read_names
+    from vcpipe.data.corpus_names import read_names
+    from vcpipe.data.fitted_corpus import fit_corpus
     from vcpipe.data.fitting_files import write_fitted
     from vcpipe.files import writing
 

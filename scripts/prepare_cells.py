@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
 
     from vcpipe.data.cell_store.writing import write_store
     from vcpipe.data.corpus import open_corpus, open_new_cells
+    from vcpipe.data.corpus_names import read_names
     from vcpipe.data.corpus_to_store import to_store
-    from vcpipe.data.fitted_corpus import read_names
     from vcpipe.data.preprocessing_record import read_record
 
     names, record = read_names(args.vocabulary), read_record(args.fitted / "record.json")

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(made, argv)
 
     from vcpipe.data.cell_store.reading import open_store
-    from vcpipe.data.fitted_corpus import read_names
+    from vcpipe.data.corpus_names import read_names
     from vcpipe.data.preprocessing_record import read_record
     from vcpipe.provenance import code
     from vcpipe.training.distributed import joined

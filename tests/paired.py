@@ -16,8 +16,9 @@ from vcpipe.config.vocabulary import Vocabulary
 from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.corpus import Corpus
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.corpus_to_store import to_store
-from vcpipe.data.fitted_corpus import Names, fit_corpus
+from vcpipe.data.fitted_corpus import fit_corpus
 from vcpipe.data.vocabulary_building import build_vocabularies
 
 NUM_CELLS, NUM_GENES, PEAKS_OF_GENE = 96, 24, 2

@@ -13,8 +13,9 @@ from vcpipe.data.cell_sets import LEFT_OUT, TRAIN
 from vcpipe.data.cell_store.reading import CellStore, open_store
 from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.corpus import Corpus
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.corpus_to_store import to_store
-from vcpipe.data.fitted_corpus import Names, fit_corpus
+from vcpipe.data.fitted_corpus import fit_corpus
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.screen import Screen
 from vcpipe.data.seen import seen_of

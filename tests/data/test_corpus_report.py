@@ -13,9 +13,10 @@ from vcpipe.data.cell_sets import LEFT_OUT, TEST, TRAIN, VAL
 from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.corpus import Corpus
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.corpus_report import corpus_tables, most_tokens, truncation_table
 from vcpipe.data.corpus_to_store import to_store
-from vcpipe.data.fitted_corpus import Names, fit_corpus
+from vcpipe.data.fitted_corpus import fit_corpus
 from vcpipe.data.vocabulary_building import build_vocabularies
 from vcpipe.errors import InputError
 from vcpipe.files import write_json

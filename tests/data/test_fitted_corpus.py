@@ -14,8 +14,9 @@ from vcpipe.data.cell_sets import TEST, TRAIN
 from vcpipe.data.cell_store.reading import open_store
 from vcpipe.data.cell_store.writing import write_store
 from vcpipe.data.corpus import Corpus
+from vcpipe.data.corpus_names import Names, read_names
 from vcpipe.data.corpus_to_store import to_store
-from vcpipe.data.fitted_corpus import Names, fit_corpus, ids_of, read_names
+from vcpipe.data.fitted_corpus import fit_corpus, ids_of
 from vcpipe.data.preprocessing_record import read_record
 from vcpipe.data.vocabulary_building import build_vocabularies
 from vcpipe.data.vocabulary_files import read_vocabularies

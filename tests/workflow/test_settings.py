@@ -45,8 +45,8 @@ from vcpipe.config.tokens import Tokenizer
 from vcpipe.config.training import Scheduler
 from vcpipe.config.vocabulary import SpecialTokens
 from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.corpus_names import read_names
 from vcpipe.data.draws import Draw
-from vcpipe.data.fitted_corpus import read_names
 from vcpipe.data.preprocessing_record import read_record
 from vcpipe.data.tokens.asked_genes import genes_to_ask
 from vcpipe.data.tokens.fitted import fitted_of

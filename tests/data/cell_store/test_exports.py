@@ -10,8 +10,8 @@ from tests.data.cell_store.memory_source import source_of, stored, to_store, voc
 from vcpipe.config.vocabulary import Vocabulary
 from vcpipe.data.cell_store.exports import export_h5ad, export_zarr
 from vcpipe.data.cell_store.reading import open_store
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.corpus_to_store import store_vocabulary
-from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.vocabulary import numbered
 from vcpipe.data.vocabulary_building import build_vocabularies
 from vcpipe.data.vocabulary_files import write_vocabularies

@@ -8,8 +8,8 @@ import numpy as np
 from vcpipe.data.cell_sets import LEFT_OUT
 from vcpipe.data.cell_store.scattering import SourceToStore, StoreVocabulary
 from vcpipe.data.corpus import Corpus
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.feature_ids import feature_ids
-from vcpipe.data.fitted_corpus import Names
 from vcpipe.data.preprocessing_record import PreprocessingRecord, kept_ids
 from vcpipe.data.sources.source import CellSource, file_names
 from vcpipe.data.vocabularies import label_ids

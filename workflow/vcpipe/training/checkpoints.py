@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vcpipe.config.model import Transformer
-from vcpipe.data.fitted_corpus import Names, write_names
+from vcpipe.data.corpus_names import Names, write_names
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import PAD, Vocabulary, read_vocabulary
 from vcpipe.errors import InputError, listed

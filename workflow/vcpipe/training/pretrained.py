@@ -3,7 +3,7 @@
 from torch import nn
 
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.fitted_corpus import Names, read_names
+from vcpipe.data.corpus_names import Names, read_names
 from vcpipe.data.vocabulary import Vocabulary
 from vcpipe.errors import InputError, listed
 from vcpipe.models.weights import NO_ROW, Taken, rows_by_name, take_weights

@@ -7,7 +7,7 @@ import torch
 
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.data.cell_store.reading import CellStore
-from vcpipe.data.fitted_corpus import Names
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.loading.training_cells import readers
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.errors import InputError

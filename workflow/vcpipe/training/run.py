@@ -10,7 +10,7 @@ from torch import nn
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.section import Section
-from vcpipe.data.fitted_corpus import Names
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.loading.reader import Batches
 from vcpipe.data.preprocessing_record import PreprocessingRecord
 from vcpipe.data.vocabulary import Vocabulary

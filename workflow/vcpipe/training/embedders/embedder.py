@@ -9,7 +9,7 @@ from torch import nn
 
 from vcpipe.config.atlases import Atlas, Matrix
 from vcpipe.config.pretrain import Pretrain
-from vcpipe.data.fitted_corpus import Names, read_names
+from vcpipe.data.corpus_names import Names, read_names
 from vcpipe.data.preprocessing_record import PreprocessingRecord, read_record
 from vcpipe.data.rows import Rows
 from vcpipe.errors import InputError, listed

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from vcpipe.data.cell_store.reading import CellStore
-from vcpipe.data.fitted_corpus import Names
+from vcpipe.data.corpus_names import Names
 from vcpipe.data.loading.reader import Batches
 from vcpipe.data.loading.store_reader import StoreReader
 from vcpipe.data.preprocessing_record import PreprocessingRecord
