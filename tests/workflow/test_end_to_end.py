@@ -160,32 +160,34 @@ def wait_for(found, seconds: float = 120) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_pretraining_goes_on_where_it_was(fresh, number):
+def test_a_killed_pretraining_goes_on_where_it_was(finished, tmp_path, number):
     """Everything is killed in the middle; a rerun continues, and ends with the same weights."""
-    fresh.edit(
+    again = type(finished)(shutil.copytree(finished.folder, tmp_path / "project", symlinks=True))
+    shutil.rmtree(again.folder / "results/.checkpoints")
+    again.edit(
         "tests/workflow/config.yaml", "max_epochs: 2, checkpoint", "max_epochs: 40, checkpoint"
     )
     target = "results/pretrain/tiny_masked/checkpoint"
     running = subprocess.Popen(
-        fresh.command(target),
-        cwd=fresh.folder,
+        again.command(target),
+        cwd=again.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    state = fresh.folder / "results/.checkpoints/pretrain/tiny_masked"
+    state = again.folder / "results/.checkpoints/pretrain/tiny_masked"
     wait_for(lambda: list(state.glob("*/last.pt")))
     os.killpg(running.pid, number)
     running.wait()
-    assert not (fresh.folder / target).exists()
+    assert not (again.folder / target).exists()
 
-    fresh.run("--unlock", target)
-    fresh.run(target)
+    again.run("--unlock", target)
+    again.run(target)
 
     log = next(state.glob("*/run.log")).read_text()
     assert "resumed at update" in log
-    resumed = torch.load(fresh.folder / target / "best_model.pt", weights_only=True)
-    shutil.rmtree(fresh.folder / "results/.checkpoints")
-    fresh.run(target, "--forcerun", "pretrain")
-    whole = torch.load(fresh.folder / target / "best_model.pt", weights_only=True)
+    resumed = torch.load(again.folder / target / "best_model.pt", weights_only=True)
+    shutil.rmtree(again.folder / "results/.checkpoints")
+    again.run(target, "--forcerun", "pretrain")
+    whole = torch.load(again.folder / target / "best_model.pt", weights_only=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
