@@ -168,6 +168,15 @@ def test_vectors_of_the_vocabulary_are_read_and_saved_with_the_weights(run, prep
         run(embeddings=path.parent, **settings)
 
 
+def test_fewer_val_cells_than_processes_are_refused(prepared, tmp_path):
+    """One without a cell would compare another process's with itself."""
+    config, many = Pretrain.model_validate(CONFIG), Process(0, 1000, torch.device("cpu"))
+    paths = (tmp_path / "state", tmp_path / "model", tmp_path / "model.csv")
+    with pytest.raises(InputError, match=r"which are compared, and there are 1000 processes"):
+        pretrain(*prepared, config, "code", many, *paths)
+    assert not paths[1].exists()
+
+
 def part_of(batch: dict, cells: slice) -> dict:
     made = {}
     for name, whole in batch.items():

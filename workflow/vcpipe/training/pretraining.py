@@ -64,6 +64,12 @@ def pretrain(
     }
     loss = learner.loss
     if learner.compares_cells:
+        if 0 < len(judged) < process.world:
+            raise InputError(
+                f"val_loss is of {len(judged)} cells, which are compared, and there are "
+                f"{process.world} processes; expected a cell for each. Ask for fewer GPUs, or keep "
+                "more cells for val (val_fraction, cell_split)."
+            )
         loss = partial(loss, gather=gathering(process))
     base = read_folder(Path(config.pretrained)) if config.pretrained else None
     if base:
