@@ -20,3 +20,15 @@ def seen_controls(seen: dict, screen: Screen) -> np.ndarray:
     rows = np.flatnonzero(screen.condition == CONTROL)
     bits = np.frombuffer(bytes.fromhex(seen["controls"]), dtype=np.uint8)
     return rows[np.unpackbits(bits, count=len(rows)).astype(bool)]
+
+
+def together(one: dict[str, dict], other: dict[str, dict]) -> dict[str, dict]:
+    """What a model has seen that was trained on one corpus after another, by data digest."""
+    made = {**one, **other}
+    for digest in one.keys() & other.keys():
+        first, second = one[digest], other[digest]
+        bits = [bytes.fromhex(its["controls"]) for its in (first, second)]
+        controls = np.bitwise_or(*(np.frombuffer(its, dtype=np.uint8) for its in bits))
+        made[digest] = {label: sorted({*first[label], *second[label]}) for label in LABELS}
+        made[digest]["controls"] = controls.tobytes().hex()
+    return made

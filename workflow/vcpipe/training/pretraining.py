@@ -10,6 +10,7 @@ from vcpipe.data.cell_store.reading import CellStore
 from vcpipe.data.corpus_names import Names
 from vcpipe.data.loading.training_cells import readers
 from vcpipe.data.preprocessing_record import PreprocessingRecord
+from vcpipe.data.seen import together
 from vcpipe.errors import InputError
 from vcpipe.training.checkpoints import read_folder
 from vcpipe.training.distributed import Process, empty_for, gathering
@@ -74,6 +75,8 @@ def pretrain(
     base = read_folder(Path(config.pretrained)) if config.pretrained else None
     if base:
         data["pretrained_digest"] = base.digest
+        # What it starts from may have seen what a later split holds out.
+        data["seen"] = together(base.about.get("seen", {}), data["seen"])
     run = Run(config, data, code, state, process)
     if base:
         for line in start_from(base, learner.model, learner.vocabulary, names, config).lines():

@@ -5,7 +5,7 @@ from vcpipe.data.tokens.packing import specials
 from vcpipe.errors import InputError
 from vcpipe.training.embedders.embedder import Embedder, PretrainedFolder
 from vcpipe.training.embedders.whole_tokens import whole_tokens
-from vcpipe.training.learners.masked_values import model_of
+from vcpipe.training.learners.masked_values import label_classes, model_of
 
 
 def masked_values(pretrained: PretrainedFolder, config: Embedding) -> Embedder:
@@ -16,5 +16,6 @@ def masked_values(pretrained: PretrainedFolder, config: Embedding) -> Embedder:
         )
     vocabulary, names = pretrained.folder.vocabulary, pretrained.names.vocabularies
     special = specials(vocabulary.ids, names.special_tokens)
-    model = model_of(names, vocabulary, special, pretrained.config)
+    classes = label_classes(names, pretrained.config)
+    model = model_of(vocabulary, special, pretrained.config, classes)
     return Embedder(model, whole_tokens(pretrained, special, config))

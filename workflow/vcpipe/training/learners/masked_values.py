@@ -24,7 +24,7 @@ def masked_values(cells: PreparedCells, config: Pretrain, empty: Empty) -> Learn
     tokenizer, objective = config.tokenizer, config.masked_values
     classes = label_classes(names, config)
     return Learner(
-        model=model_of(names, vocabulary, special, config),
+        model=model_of(vocabulary, special, config, classes),
         loss=partial(loss, config=objective),
         batches=partial(batches, special, fitted_of(cells.record, species), config, classes, empty),
         vocabulary=vocabulary,
@@ -44,10 +44,9 @@ def masked_values(cells: PreparedCells, config: Pretrain, empty: Empty) -> Learn
 
 
 def model_of(
-    names: Vocabularies, vocabulary: Vocabulary, special: Specials, config: Pretrain
+    vocabulary: Vocabulary, special: Specials, config: Pretrain, classes: dict[str, Vocabulary]
 ) -> MaskedValueModel:
     """The model with new weights."""
-    classes = label_classes(names, config)
     return MaskedValueModel(
         *(config.model, len(vocabulary), special.pad_id, config.masked_values),
         num_batches=len(classes.get("batch", ())),
