@@ -27,8 +27,10 @@ def together(one: dict[str, dict], other: dict[str, dict]) -> dict[str, dict]:
     made = {**one, **other}
     for digest in one.keys() & other.keys():
         first, second = one[digest], other[digest]
-        bits = [bytes.fromhex(its["controls"]) for its in (first, second)]
-        controls = np.bitwise_or(*(np.frombuffer(its, dtype=np.uint8) for its in bits))
         made[digest] = {label: sorted({*first[label], *second[label]}) for label in LABELS}
-        made[digest]["controls"] = controls.tobytes().hex()
+        # Where an earlier version did not note controls, none are: finetuning refuses such a model.
+        if "controls" in first and "controls" in second:
+            bits = [bytes.fromhex(its["controls"]) for its in (first, second)]
+            controls = np.bitwise_or(*(np.frombuffer(its, dtype=np.uint8) for its in bits))
+            made[digest]["controls"] = controls.tobytes().hex()
     return made
