@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from tests.scheduling import pytest_xdist_make_scheduler  # noqa: F401
 from vcpipe.config.gears import Conversion
 from vcpipe.data.gears import convert
 from vcpipe.data.screen import open_screen

@@ -8,20 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from numba.core.caching import _CacheLocator
 
-from tests.workflow.tiny_atlas import write_atlas
+from vcpipe.data.sparse_rows import machine_code
 
 PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "envs", "profiles", "resources", "scripts", "tests", "workflow")
 TINY, ATLAS = "tests/workflow/config.yaml", "tests/workflow/atlas.yaml"
-ATLAS_RESULTS = "results/check_corpus/cells", "results/pretrain/cells_masked/checkpoint"
 
 
 def pytest_collection_modifyitems(items):
-    """Tests on the finished workflow stay in one process: it is made once."""
-    for item in items:
-        for made_once in {"finished", "finished_atlas"} & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group(made_once))
+    """The longest tests come first, so that no process waits for another one's last."""
+    items.sort(key=lambda item: not item.path.is_relative_to(PROJECT / "tests/workflow"))
 
 
 class Workflow:
@@ -52,12 +50,13 @@ class Workflow:
     def planned(
         self,
         *arguments: str,
-        target: str = "results/eval/summary.csv",
+        target: str | tuple[str, ...] = "results/eval/summary.csv",
         profile: str = "demo",
         config: str = TINY,
     ) -> dict[str, int]:
         """The jobs that a dry run would run: {"pretrain": 1, ...}."""
-        done = self.run(target, "-n", *arguments, profile=profile, config=config)
+        targets = (target,) if isinstance(target, str) else target
+        done = self.run(*targets, "-n", *arguments, profile=profile, config=config)
         # The progress bar's logger writes to stderr, Snakemake's own to stdout.
         output = done.stdout + done.stderr
         rows = re.findall(r"^ *([a-z][a-z_ ]*?) +(\d+) *$", output, re.MULTILINE)
@@ -71,6 +70,12 @@ class Workflow:
         assert old in text
         path.write_text(text.replace(old, new, 1))
 
+    def copied(self, folder: Path) -> "Workflow":
+        """With all results, which are as old as they were."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        share_machine_code(folder)
+        return Workflow(folder)
+
 
 def copy_of_the_project(folder: Path) -> Workflow:
     ignored = shutil.ignore_patterns("__pycache__", "data", "scgpt")
@@ -82,7 +87,23 @@ def copy_of_the_project(folder: Path) -> Workflow:
             shutil.copytree(source, folder / part, ignore=ignore)
         else:
             shutil.copy(source, folder / part)
+    share_machine_code(folder)
     return Workflow(folder)
+
+
+def share_machine_code(folder: Path) -> None:
+    """Loops that are compiled in the project or in any copy of it serve all of them.
+
+    numba names the folder of a package's machine code by the package's own path.
+    """
+    kept = machine_code("")
+    for package in {path.parent for path in (PROJECT / "workflow/vcpipe/data").rglob("*.py")}:
+        code = kept / _CacheLocator.get_suitable_cache_subpath(package / "loops.py")
+        code.mkdir(parents=True, exist_ok=True)
+        copy = folder / package.relative_to(PROJECT)
+        place = folder / kept.relative_to(PROJECT)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / _CacheLocator.get_suitable_cache_subpath(copy / "loops.py")).symlink_to(code)
 
 
 @pytest.fixture
@@ -101,21 +122,12 @@ def finished(tmp_path_factory) -> Workflow:
     return workflow
 
 
-@pytest.fixture(scope="session")
-def finished_atlas(tmp_path_factory) -> Workflow:
-    """The corpus of tests/workflow/atlas.yaml and a run on it have been made, once."""
-    workflow = copy_of_the_project(tmp_path_factory.mktemp("atlas") / "project")
-    write_atlas(workflow.folder / "atlas")
-    workflow.run(*ATLAS_RESULTS, config=ATLAS)
-    return workflow
-
-
 @pytest.fixture
 def edited(finished):
     """The finished workflow; edited files are put back after the test."""
     kept = {
         path: path.read_text()
-        for part in ("workflow", "scripts", "config", "tests/workflow")
+        for part in ("workflow", "scripts", "config", "profiles", "tests/workflow")
         for path in (finished.folder / part).rglob("*")
         if path.suffix in {".py", ".smk", ".yaml"}
     }

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.workflow.conftest import Workflow
 from vcpipe.data.cell_store.reading import open_store
 
 COLUMNS = [
@@ -158,18 +160,37 @@ def wait_for(found, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_pretraining_goes_on_where_it_was(finished, tmp_path, number):
-    """Everything is killed in the middle; a rerun continues, and ends with the same weights."""
-    again = type(finished)(shutil.copytree(finished.folder, tmp_path / "project", symlinks=True))
+PRETRAINED = "results/pretrain/tiny_masked/checkpoint"
+
+
+def longer_pretraining(finished: Workflow, folder: Path) -> Workflow:
+    """The finished workflow, but for a pretraining that takes long enough to be killed."""
+    again = finished.copied(folder)
     shutil.rmtree(again.folder / "results/.checkpoints")
     again.edit(
         "tests/workflow/config.yaml", "max_epochs: 2, checkpoint", "max_epochs: 40, checkpoint"
     )
-    target = "results/pretrain/tiny_masked/checkpoint"
+    return again
+
+
+def pretrained_weights(workflow: Workflow) -> dict[str, torch.Tensor]:
+    return torch.load(workflow.folder / PRETRAINED / "best_model.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(finished, tmp_path_factory) -> dict[str, torch.Tensor]:
+    whole = longer_pretraining(finished, tmp_path_factory.mktemp("whole") / "project")
+    whole.run(PRETRAINED)
+    return pretrained_weights(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_pretraining_goes_on_where_it_was(finished, uninterrupted, tmp_path, number):
+    """Everything is killed in the middle; a rerun continues, and ends with the same weights."""
+    again = longer_pretraining(finished, tmp_path / "project")
     running = subprocess.Popen(
-        again.command(target),
+        again.command(PRETRAINED),
         cwd=again.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -179,15 +200,13 @@ def test_a_killed_pretraining_goes_on_where_it_was(finished, tmp_path, number):
     wait_for(lambda: list(state.glob("*/last.pt")))
     os.killpg(running.pid, number)
     running.wait()
-    assert not (again.folder / target).exists()
+    assert not (again.folder / PRETRAINED).exists()
 
-    again.run("--unlock", target)
-    again.run(target)
+    again.run("--unlock", PRETRAINED)
+    again.run(PRETRAINED)
 
     log = next(state.glob("*/run.log")).read_text()
     assert "resumed at update" in log
-    resumed = torch.load(again.folder / target / "best_model.pt", weights_only=True)
-    shutil.rmtree(again.folder / "results/.checkpoints")
-    again.run(target, "--forcerun", "pretrain")
-    whole = torch.load(again.folder / target / "best_model.pt", weights_only=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    resumed = pretrained_weights(again)
+    assert uninterrupted.keys() == resumed.keys()
+    assert all(torch.equal(uninterrupted[name], resumed[name]) for name in resumed)
