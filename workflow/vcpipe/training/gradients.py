@@ -6,22 +6,33 @@ from torch import Tensor
 from vcpipe.training.distributed import Process, begin_sum, is_divided, own_part
 
 
-def scale_gradients(
-    weights: list[Tensor], factor: Tensor, longest: float | None, process: Process
-) -> Tensor:
-    """Multiply all gradients by a factor, and shorten them together; returns the norm of each.
+class Gradients:
+    """Those of some weights; nothing here waits for the device."""
 
-    Nothing waits for the device: factor and norms stay there.
-    """
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    parts = [own_part(gradient) for gradient in gradients]
-    norms = torch.stack(torch._foreach_norm(parts)) * factor
-    if any(is_divided(gradient) for gradient in gradients):
-        squares = norms.square()
-        begin_sum(squares, process)()
-        norms = squares.sqrt()
-    if longest is not None:
-        # As torch's clip_grad_norm_ has it.
-        factor = factor * (longest / (norms.norm() + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(parts, factor)
-    return norms
+    def __init__(self, weights: list[Tensor], process: Process):
+        self.weights, self.process = weights, process
+        self.are_divided = any(is_divided(weight) for weight in weights)
+
+    def forget(self) -> None:
+        for weight in self.weights:
+            weight.grad = None
+
+    def scale(self, factor: Tensor, longest: float | None) -> Tensor:
+        """Multiply all by a factor, and shorten them together; returns the norm of each.
+
+        Factor and norms stay on the device.
+        """
+        parts = [grad for weight in self.weights if (grad := weight.grad) is not None]
+        if self.are_divided:
+            parts = [own_part(part) for part in parts]
+        norms = torch.stack(torch._foreach_norm(parts)) * factor
+        if self.are_divided:
+            squares = norms.square()
+            begin_sum(squares, self.process)()
+            norms = squares.sqrt()
+        if longest is not None:
+            # As torch's clip_grad_norm_ has it.
+            whole = torch.linalg.vector_norm(norms) + 1e-6
+            factor = factor * (longest / whole).clamp(max=1.0)
+        torch._foreach_mul_(parts, factor)
+        return norms

@@ -4,6 +4,7 @@ Everything random is named by (seed, epoch, step, rank), so the state to resume 
 the optimiser and two counters. A run that was interrupted ends bit for bit as one that was not.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,14 +28,13 @@ from vcpipe.training.distributed import (
     begin_sum,
     divided_like,
     exchanging,
-    is_divided,
     is_queued,
     shared,
     to_device,
     total,
 )
 from vcpipe.training.forward import Forward, Loss, usable_precision
-from vcpipe.training.gradients import scale_gradients
+from vcpipe.training.gradients import Gradients
 from vcpipe.training.loggers import LOGGERS
 from vcpipe.training.not_finite import first_gradient_not_finite, first_not_finite
 from vcpipe.training.optimisers import build_optimizer, check_schedule, learning_rate
@@ -110,7 +110,8 @@ class _Run:
             self.model.compile()
         self.parallel = shared(self.model, process, self.config.strategy)
         # Weights are named again: where they are divided, these are their parts.
-        self.weights = [its for its in self.model.parameters() if its.requires_grad]
+        weights = [its for its in self.model.parameters() if its.requires_grad]
+        self.gradients = Gradients(weights, process)
         self.optimizer = build_optimizer(self.model, settings.optimizer)
         self.scaler = torch.amp.GradScaler(
             process.device.type, enabled=self.precision == "16-mixed"
@@ -232,7 +233,7 @@ class _Run:
         """One optimiser update from some batches. Nothing here waits for a GPU."""
         progress, device = self.progress, self.process.device
         lr = self.rate()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.gradients.forget()
         loss_sum, count, used = torch.zeros((), device=device), 0, []
         for step in steps:
             # Gradients travel between processes once per update, with the last batch.
@@ -260,11 +261,11 @@ class _Run:
         self.scaler.unscale_(self.optimizer)
         # Processes share the mean of their sums; the loss is the mean over all that was counted.
         factor = (self.process.world / sums[1]).float()
-        norms = scale_gradients(self.weights, factor, self.config.gradient_clip, self.process)
+        norms = self.gradients.scale(factor, self.config.gradient_clip)
         numbers, ready = torch.cat([sums, norms.double()]), None
         if not self.scaler.is_enabled():
             # A sum of finite numbers times zero is zero, of others it is nan.
-            torch.maximum(self.spoilt, (numbers.sum() * 0).ne(0).float(), out=self.spoilt)
+            self.spoilt.logical_or_(numbers.sum() * 0)
             self.optimizer.found_inf = self.spoilt
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -291,7 +292,7 @@ class _Run:
         while len(self.done) > ahead:
             done = self.done.popleft()
             loss_sum, count, votes, *norms = done.read()
-            loss, norm = loss_sum / count, float(np.linalg.norm(norms))
+            loss, norm = loss_sum / count, math.hypot(*norms)
             self.check_finite(done, loss, norms, norm)
             former = self.progress.epoch_loss
             self.progress.epoch_loss = [former[0] + loss_sum, former[1] + count]
@@ -331,7 +332,7 @@ class _Run:
     def origin(self, done: _Done, norms: list[float]) -> str:
         found = None
         # Divided weights are gathered by all processes or none; what is wrong may be of one.
-        if not any(is_divided(weight) for weight in self.weights):
+        if not self.gradients.are_divided:
             for step, batch in done.batches:
                 again = partial(
                     self.forward.learned, self.model, batch, done.epoch, step, done.update
