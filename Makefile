@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all upstream-test upstream-test-gears upstream-test-sources bench check-demo lint docs envs clean
+.PHONY: demo test test-all upstream-test upstream-test-gears upstream-test-scgpt upstream-test-sources bench check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,6 +15,7 @@ help:
 	@echo "make test   the test suite (make test-all: the slow ones too)"
 	@echo "make upstream-test  our files in the real cell-gears, scgpt and the two below (11 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
+	@echo "            make upstream-test-scgpt: scgpt alone, in our own Python (1 MB)"
 	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (2 GB)"
 	@echo "make env NAME=census  a venv of its own, for rules that need one: gears, census, lamindb"
 	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
@@ -32,7 +33,7 @@ define install
   echo "installing $< into $(@D) (minutes, once)"; \
   $$base -m venv --without-pip --clear $(@D) && \
   $$base -m pip --python $(@D)/bin/python --disable-pip-version-check \
-    install --quiet -r $< && \
+    install --quiet $(INSTALL) -r $< && \
   cp $< $@; }
 @touch $@
 endef
@@ -43,6 +44,9 @@ endef
 # Environments that cannot be one with ours: gears, scgpt, census, lamindb.
 .venvs/%/installed.lock: tests/upstream/%.txt
 	$(install)
+
+# For our own Python, which has what scgpt needs in other versions, or can do without it.
+.venvs/scgpt-alone/installed.lock: INSTALL := --no-deps
 
 .PHONY: env
 env: .venvs/$(or $(NAME),NAME)/installed.lock
@@ -70,7 +74,7 @@ test-all: .venv/installed.lock
 	$(THREADS) pytest -n 2 --durations=40 -m "not gpu and not slurm and not upstream"
 
 # Our files against the real packages, which need older ones than ours and so their own Pythons.
-upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears scgpt census lamindb)
+upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears scgpt scgpt-alone census lamindb)
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python SCGPT_PYTHON=.venvs/scgpt/bin/python \
 	  CENSUS_PYTHON=.venvs/census/bin/python LAMINDB_PYTHON=.venvs/lamindb/bin/python \
 	  pytest -m upstream tests/upstream
@@ -78,7 +82,12 @@ upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears s
 # Without scgpt, whose torch 2.3.1 comes with CUDA: 6.5 GB.
 upstream-test-gears: .venv/installed.lock .venvs/gears/installed.lock
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python \
-	  pytest -m upstream tests/upstream $(patsubst %,--ignore=tests/upstream/test_%.py,scgpt scgpt_bins census artifacts)
+	  pytest -m upstream tests/upstream --ignore-glob="*/test_scgpt*" \
+	  $(patsubst %,--ignore=tests/upstream/test_%.py,census artifacts)
+
+# What needs scgpt only, and runs in our own Python: test_scgpt_*.py.
+upstream-test-scgpt: .venv/installed.lock .venvs/scgpt-alone/installed.lock
+	$(THREADS) pytest -m upstream tests/upstream/test_scgpt_*.py
 
 # The rules that fetch from the CELLxGENE Census and from LaminDB, offline.
 upstream-test-sources: .venv/installed.lock .venvs/census/installed.lock .venvs/lamindb/installed.lock

@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anndata as ad
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from scripts import convert_to_gears, pair_controls, simulate_screen
+from tests.upstream.scgpt_alone import imported
 from vcpipe.data.pairing import NOBODY, read_pairs
 
 HERE = Path(__file__).parent
@@ -57,6 +59,19 @@ def runner(package: str) -> Callable[..., subprocess.CompletedProcess]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def scgpt() -> Iterator[types.ModuleType]:
+    """The real package in this process: scgpt.model.TransformerModel, scgpt.utils.load_pretrained.
+
+    SCGPT names a folder that holds scgpt/ where it is not that of make upstream-test-scgpt.
+    """
+    folder = Path(os.environ.get("SCGPT", BUILT / "scgpt-alone/lib/python3.11/site-packages"))
+    if not (folder / "scgpt").exists() and "SCGPT" not in os.environ:
+        pytest.skip("make upstream-test-scgpt installs scgpt alone in .venvs/scgpt-alone")
+    with imported(folder) as package:
+        yield package
 
 
 @pytest.fixture(scope="session")
