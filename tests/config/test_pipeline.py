@@ -29,6 +29,26 @@ def test_a_run_may_not_start_from_weights_that_saw_its_test_cells(values):
     assert "preprocess.c.split is None; expected 's'" in text
 
 
+def test_what_an_encoder_started_from_may_not_have_seen_the_test_cells_either(values):
+    """However many runs lie between: each of them hands on what it has learned."""
+    values["atlases"] = {"a": {"rna": {"paths": ["a.h5ad"]}}}
+    values["preprocess"]["atlas"] = {"atlases": ["a"]}
+    folder = "results/pretrain/{}/checkpoint".format
+    values["pretrain"] |= {
+        "second": {"corpus": "atlas", "pretrained": folder("p")},
+        "third": {"corpus": "atlas", "pretrained": folder("second")},
+    }
+    values["finetune"]["f"]["pretrained"] = "third"
+    read_pipeline(values=values)
+    values["preprocess"]["c"]["split"] = None
+    text = wrong(values)
+    assert text.count("finetune.f is tested on perturbations of d that its encoder has seen") == 1
+    assert "preprocess.c.split is None; expected 's'" in text
+    # Runs that start from each other are another mistake, over which this one isn't lost.
+    values["pretrain"]["p"]["pretrained"] = folder("third")
+    assert "that its encoder has seen" in wrong(values)
+
+
 def test_another_name_for_the_same_cells_is_no_way_around_it(values):
     values["datasets"]["e"] = {"path": "d.h5ad"}
     values["preprocess"]["c"] = {"datasets": ["e"]}

@@ -47,6 +47,14 @@ class Pipeline(Section):
         """The pretraining run that writes a folder; None where it is a user's own."""
         return next((run for run in self.pretrain if normpath(folder) == folder_of(run)), None)
 
+    def lineage(self, run: str) -> list[str]:
+        """A pretraining run, the run that it starts from, the one that this starts from, ..."""
+        found = []
+        while run in self.pretrain and run not in found:
+            found.append(run)
+            run = self.run_of(self.pretrain[run].pretrained or "")
+        return found
+
 
 def folder_of(run: str) -> str:
     return f"results/pretrain/{run}/checkpoint"
@@ -158,23 +166,27 @@ def _strays(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
 
 
 def _leaks(pipeline: Pipeline, name: str, run: Finetune) -> list[str]:
-    """A corpus that holds the cells a run is tested on, or control cells that are kept for scoring.
+    """Corpora that hold the cells a run is tested on, or control cells that are kept for scoring.
 
-    Any split leaves the latter out, so where no perturbation is held out, any will do.
+    Any split leaves the latter out, so where no perturbation is held out, any will do. An encoder
+    has also seen the corpora of the runs that its own started from.
     """
-    pretrained = pipeline.pretrain.get(run.pretrained)
-    corpus = pipeline.preprocess.get(pretrained.corpus) if pretrained else None
-    if corpus is None or corpus.split == run.split:
+    tested, split = pipeline.datasets.get(run.dataset), pipeline.splits.get(run.split)
+    if tested is None or split is None:
         return []
-    tested = pipeline.datasets.get(run.dataset)
-    learned = [pipeline.datasets.get(dataset) for dataset in corpus.datasets]
-    if tested is None or not any(dataset and dataset.same_cells(tested) for dataset in learned):
-        return []
-    split = pipeline.splits.get(run.split)
-    if split is None or (split.method == "no_split" and corpus.split):
-        return []
-    tested_on = "control cells" if split.method == "no_split" else "perturbations"
-    return [
-        f"finetune.{name} is tested on {tested_on} of {run.dataset} that its encoder has seen: "
-        f"preprocess.{pretrained.corpus}.split is {corpus.split!r}; expected {run.split!r}"
-    ]
+    found, starts = [], pipeline.lineage(run.pretrained)
+    for its in dict.fromkeys(pipeline.pretrain[start].corpus for start in starts):
+        corpus = pipeline.preprocess.get(its)
+        if corpus is None or corpus.split == run.split:
+            continue
+        learned = [pipeline.datasets.get(dataset) for dataset in corpus.datasets]
+        if not any(dataset and dataset.same_cells(tested) for dataset in learned):
+            continue
+        if split.method == "no_split" and corpus.split:
+            continue
+        tested_on = "control cells" if split.method == "no_split" else "perturbations"
+        found.append(
+            f"finetune.{name} is tested on {tested_on} of {run.dataset} that its encoder has seen: "
+            f"preprocess.{its}.split is {corpus.split!r}; expected {run.split!r}"
+        )
+    return found
