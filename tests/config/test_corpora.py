@@ -298,10 +298,13 @@ def test_two_draws_of_dropout_differ_only_where_there_is_dropout(values):
     assert "and model.dropout is 0; expected more" in wrong(values)
 
 
-@pytest.mark.parametrize(("key", "part"), [("ecs_threshold", "ecs"), ("cce_temperature", "cce")])
-def test_settings_of_a_part_that_is_off_are_refused(values, key, part):
-    values["pretrain"]["q"] |= {"masked_values": {key: 0.6}}
-    assert f"masked_values.{key} is 0.6, and {part}_weight is 0; leave it out" in wrong(values)
+@pytest.mark.parametrize(
+    ("key", "part", "value"),
+    [("ecs_threshold", "ecs", 0.6), ("cce_temperature", "cce", 0.6), ("gen_from_update", "gen", 9)],
+)
+def test_settings_of_a_part_that_is_off_are_refused(values, key, part, value):
+    values["pretrain"]["q"] |= {"masked_values": {key: value}}
+    assert f"masked_values.{key} is {value}, and {part}_weight is 0; leave it out" in wrong(values)
     values["pretrain"]["q"]["masked_values"][f"{part}_weight"] = 1
     read_pipeline(values=values)
 

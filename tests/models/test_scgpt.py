@@ -96,15 +96,33 @@ def test_padding_and_the_cells_beside_change_no_prediction():
     model = MaskedValueModel(SIZE, 10, 9, EVERYTHING, num_batches=3, num_cell_types=5).eval()
     both, known = tokens([6, 4], 9), torch.tensor([5, 3], dtype=torch.int32)
     both["scored_M"] = torch.tensor([5, 9])
-    together = model(**both, known_B=known)
+    together = model(**both, known_B=known, gives_cells=True)
     for cell, length in enumerate((6, 4)):
         alone = tokens([length], length)
         for name in ("genes_BT", "values_BT"):
             alone[name] = both[name][cell : cell + 1, :length]
         alone["scored_M"] = torch.tensor([length - 1])
-        its = model(**alone, known_B=known[cell : cell + 1])
+        its = model(**alone, known_B=known[cell : cell + 1], gives_cells=True)
         for ours, all_of_them in zip(its, together, strict=True):
             torch.testing.assert_close(ours, all_of_them[cell : cell + 1], atol=1e-5, rtol=1e-4)
+
+
+def test_a_given_embedding_stands_where_cls_stood_and_learns_nothing_there():
+    model, both = MaskedValueModel(SIZE, 10, 9).eval(), tokens([6, 4], 6)
+    seen, starts = [], both["starts"][:-1].long()
+    model.transformer_encoder.layers[0].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0])
+    )
+    found = model(**both, gives_cells=True)
+    first, second = seen
+    assert torch.equal(second[starts], found.cells_BD)
+    others = torch.ones(len(first), dtype=torch.bool).index_fill(0, starts, False)
+    assert torch.equal(first[others], second[others])
+    assert not torch.allclose(found.values_given_cells_M, found.values_M)
+    (grad,) = torch.autograd.grad(
+        found.values_given_cells_M.sum(), found.cells_BD, allow_unused=True
+    )
+    assert grad is None
 
 
 def test_cells_of_one_length_are_predicted_alike_packed_and_dense():

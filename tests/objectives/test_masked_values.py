@@ -12,6 +12,7 @@ from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.models.scgpt import MaskedValueModel, Predicted
 from vcpipe.objectives.masked_values import (
+    alone,
     elastic_similarity,
     labelled_mean,
     masked_values,
@@ -20,13 +21,13 @@ from vcpipe.objectives.masked_values import (
 
 SIZE = Transformer(hidden_dim=32, num_layers=2, num_heads=4, ffn_dim=32, dropout=0.0)
 CONFIG = MaskedValues(mask_ratio=[0.5])
-PARTS = ("mvc", "ecs", "dar", "cls", "cce")
-EVERYTHING = {f"{part}_weight": 0.1 for part in PARTS}
+PARTS = ("mvc", "gen", "ecs", "dar", "cls", "cce")
+EVERYTHING = {f"{part}_weight": 0.1 for part in PARTS} | {"gen_from_update": 0}
 MASK_VALUE = -1.0
 
 
-def loss_of(model, batch, config=CONFIG):
-    return masked_values(model, batch, config, torch.Generator())
+def loss_of(model, batch, config=CONFIG, gather=alone):
+    return masked_values(model, batch | {"update": 0}, config, torch.Generator(), gather)
 
 
 def build(config=CONFIG, size=SIZE) -> MaskedValueModel:
@@ -120,10 +121,11 @@ def test_in_generative_training_no_cell_or_known_gene_depends_on_hidden_ones(mak
 class Constant(torch.nn.Module):
     """The same two for every hidden value, and given embeddings and logits."""
 
-    def forward(self, genes, values, places, starts, scored, known):
+    def forward(self, genes, values, places, starts, scored, known, gives_cells):
         return Predicted(
             torch.full((len(scored),), 2.0),
             torch.full((len(scored),), 1.0),
+            torch.full((len(scored),), 3.0) if gives_cells else None,
             torch.tensor([[1.0, 0.0], [0.6, 0.8]]),
             torch.tensor([[0.0, 1.0], [1.0, 0.0]]),
             torch.tensor([[0.0, 0.0], [0.0, math.log(3)]]),
@@ -149,6 +151,10 @@ GEP = (1 - 2) ** 2 + (4 - 2) ** 2 + (2 - 2) ** 2 + (5 - 2) ** 2
     [
         ({}, 0.0),
         ({"mvc_weight": 2}, 2 * ((1 - 1) ** 2 + (4 - 1) ** 2 + (2 - 1) ** 2 + (5 - 1) ** 2)),
+        (
+            {"gen_weight": 2, "gen_from_update": 0},
+            2 * ((1 - 3) ** 2 + (4 - 3) ** 2 + (2 - 3) ** 2 + (5 - 3) ** 2),
+        ),
         # Both cells' own pairs count as a cosine of 0.
         (
             {"ecs_weight": 10, "ecs_threshold": 0.5},
@@ -171,22 +177,57 @@ def test_the_loss_by_hand(settings, more):
     assert loss.item() == pytest.approx(GEP + more, rel=1e-6)
 
 
+def test_the_second_pass_begins_at_an_update_and_is_part_of_every_val_loss(batch):
+    config = MaskedValues(gen_weight=1.0, gen_from_update=5)
+    model, generator = build(config), torch.Generator()
+    first, later = (masked_values(model, batch | {"update": n}, config, generator) for n in (4, 5))
+    assert first[0] < later[0]
+    model.eval()
+    judged = [masked_values(model, batch | {"update": n}, config, generator)[0] for n in (0, 9)]
+    assert judged[0] == judged[1] == later[0]
+
+
+def test_the_parts_of_several_processes_add_up_to_the_whole(batch):
+    """Each has some of the cells, labels and hidden values, and compares its cells with all."""
+    config = MaskedValues(**EVERYTHING)
+    model, rows = build(config), []
+    whole, count = loss_of(model, batch, config, lambda its: rows.append(its) or (its, 0))
+    parts = []
+    for cells in (slice(0, 1), slice(1, 4)):
+        tokens = slice(*(int(batch["starts"][at]) for at in (cells.start, cells.stop)))
+        is_mine = (batch["scored"] >= tokens.start) & (batch["scored"] < tokens.stop)
+        its = {name: batch[name][cells] for name in ("genes", "values", "batch", "cell_type")} | {
+            "places": batch["places"][tokens] - 13 * cells.start,
+            "starts": batch["starts"][cells.start : cells.stop + 1] - tokens.start,
+            "scored": batch["scored"][is_mine] - tokens.start,
+            "target_values": batch["target_values"][is_mine],
+        }
+        own = []
+        loss_of(model, its, config, lambda mine, own=own: own.append(mine) or (mine, 0))
+        gather = partial(lambda begin, _: (rows[0], begin), cells.start)
+        parts.append(loss_of(model, its, config, gather))
+        torch.testing.assert_close(own[0][:, :-3], rows[0][cells, :-3], atol=1e-6, rtol=1e-5)
+    assert sum(part.item() for part, _ in parts) == pytest.approx(whole.item(), rel=1e-6)
+    assert sum(number for _, number in parts) == count
+
+
 def test_elastic_similarity_is_least_for_cells_that_are_alike():
-    alike, apart = torch.ones(3, 2), torch.eye(3)
-    assert elastic_similarity(alike, 0.3) < elastic_similarity(apart, 0.3)
+    alike, apart, own = torch.ones(3, 2), torch.eye(3), torch.arange(3)
+    assert elastic_similarity(alike, alike, own, 0.3) < elastic_similarity(apart, apart, own, 0.3)
 
 
 def test_a_batch_without_labels_adds_nothing():
     logits = torch.randn(3, 4, requires_grad=True)
-    loss = labelled_mean(logits, torch.full((3,), -1))
+    loss = labelled_mean(logits, torch.full((3,), -1), torch.tensor(0.0))
     loss.backward()
     assert loss == 0
     assert not logits.grad.any()
 
 
 def test_cells_are_told_apart_when_their_embeddings_are_their_own():
-    cells = torch.eye(4)
-    assert told_apart(cells, cells, 0.01) < 1e-6 < told_apart(cells, cells.roll(1, 0), 0.01)
+    cells, own = torch.eye(4), torch.arange(4)
+    others = cells.roll(1, 0)
+    assert told_apart(cells, cells, own, 0.01) < 1e-6 < told_apart(cells, others, own, 0.01)
 
 
 def test_dar_teaches_the_head_and_unteaches_the_encoder(batch):
@@ -197,7 +238,7 @@ def test_dar_teaches_the_head_and_unteaches_the_encoder(batch):
         model.zero_grad()
         predicted = model(*(batch[k] for k in ("genes", "values", "places", "starts", "scored")))
         logits = model.grad_reverse_discriminator(reversing(predicted.cells_BD))
-        labelled_mean(logits, batch["batch"]).backward()
+        labelled_mean(logits, batch["batch"], torch.tensor(4.0)).backward()
         sign[name] = [
             model.encoder.embedding.weight.grad.clone(),
             model.grad_reverse_discriminator.out_layer.weight.grad.clone(),
@@ -206,7 +247,7 @@ def test_dar_teaches_the_head_and_unteaches_the_encoder(batch):
     torch.testing.assert_close(sign["as it is"][1], sign["plain"][1])
     model.zero_grad()
     predicted = model(*(batch[k] for k in ("genes", "values", "places", "starts", "scored")))
-    labelled_mean(predicted.batches_BK, batch["batch"]).backward()
+    labelled_mean(predicted.batches_BK, batch["batch"], torch.tensor(4.0)).backward()
     torch.testing.assert_close(model.encoder.embedding.weight.grad, sign["as it is"][0])
 
 

@@ -424,7 +424,11 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
         {
             "datasets": {"tiny": {"effect": "up"}},
             "splits": {"simulation_1_0.75": {"method": "custom", "path": str(table)}},
-            "pretrain": {"tiny_masked": {"masked_values": {"ecs_weight": 10, "cce_weight": 10}}},
+            "pretrain": {
+                "tiny_masked": {
+                    "masked_values": {"ecs_weight": 10, "cce_weight": 10, "gen_weight": 1}
+                }
+            },
             "preprocess": {
                 "tiny": {"vocabulary": {"genes": str(tmp_path / "first/vocabulary/vocab.json")}}
             },

@@ -20,7 +20,8 @@ SETTINGS = {
     "corpus": "c",
     "masked_values": {
         "attention": "generative",
-        **{f"{part}_weight": 0.1 for part in ("mvc", "ecs", "dar", "cce")},
+        **{f"{part}_weight": 0.1 for part in ("mvc", "gen", "ecs", "dar", "cce")},
+        "gen_from_update": 4,
     },
     "tokenizer": {"max_genes": 20, "truncation": "random"},
     "model": {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "ffn_dim": 16, "dropout": 0.1},

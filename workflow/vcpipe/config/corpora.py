@@ -139,7 +139,9 @@ def _masked_value_contradictions(
             f"{where}.masked_values.cce_weight is {objective.cce_weight}, which compares what two "
             "draws of dropout make of a cell, and model.dropout is 0; expected more"
         )
-    for key, part in (("ecs_threshold", "ecs"), ("cce_temperature", "cce")):
+    for key, part in (
+        *(("gen_from_update", "gen"), ("ecs_threshold", "ecs"), ("cce_temperature", "cce")),
+    ):
         value = getattr(objective, key)
         if part not in of_cells and value != MaskedValues.model_fields[key].default:
             found.append(

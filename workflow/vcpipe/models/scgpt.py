@@ -137,6 +137,7 @@ class Predicted(NamedTuple):
 
     values_M: Tensor
     values_of_cells_M: Tensor | None  # from the cell's embedding alone
+    values_given_cells_M: Tensor | None  # with that embedding in place of <cls>
     cells_BD: Tensor
     again_BD: Tensor | None  # the embeddings by another dropout
     batches_BK: Tensor | None
@@ -185,10 +186,12 @@ class MaskedValueModel(nn.Module):
         starts: Tensor,
         scored_M: Tensor,
         known_B: Tensor | None = None,
+        gives_cells: bool = False,
     ) -> Predicted:
         """Predict the values of the packed tokens scored_M; the heads see no other token.
 
-        places_N are the real tokens, cell by cell, and each cell's first is <cls>.
+        places_N are the real tokens, cell by cell, and each cell's first is <cls>. With gives_cells
+        they are predicted a second time, from what the cells' embeddings were after the first.
         """
         genes_N, values_N = pack(genes_BT, places_N), pack(values_BT, places_N)
         sequences = Sequences(starts, genes_BT.shape[1], known_B)
@@ -204,10 +207,19 @@ class MaskedValueModel(nn.Module):
             cell_M = torch.searchsorted(starts[1:], scored_M, right=True)
             genes_M = genes_N.index_select(0, scored_M)
             of_cells_M = self.mvc_decoder(cells_BD, self.encoder, genes_M, cell_M)
+        given_cells_M = None
+        if gives_cells:
+            x_ND = self._embedded(genes_N, values_N, scored_M)
+            # As in scGPT: no gradient goes back through an embedding that is given.
+            given_BD = cells_BD.detach().to(x_ND.dtype)
+            x_ND = x_ND.index_copy(0, starts[:-1].long(), given_BD)
+            given_ND = self._through(x_ND, sequences, genes_BT.numel())
+            given_cells_M = self.decoder(given_ND.index_select(0, scored_M))
         batches, cell_types = self.grad_reverse_discriminator, self.cls_decoder
         return Predicted(
             self.decoder(out_ND.index_select(0, scored_M)),
             of_cells_M,
+            given_cells_M,
             cells_BD,
             again_BD,
             None if batches is None else batches(with_reversed_gradient(cells_BD)),

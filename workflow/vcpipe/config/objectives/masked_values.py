@@ -12,8 +12,8 @@ Ratio = Annotated[float, Field(gt=0, lt=1)]
 class MaskedValues(Section):
     """scGPT's gene expression prediction: hide some values, predict them from the rest.
 
-    The other parts of scGPT's objective are off by default; each is the mean of a batch times its
-    weight, added to the mean squared error of the hidden values.
+    The other parts of scGPT's objective are off by default; each is the mean of a batch, of all
+    processes, times its weight, and is added to the mean squared error of the hidden values.
     """
 
     mask_ratio: list[Ratio] = Field(
@@ -31,6 +31,16 @@ class MaskedValues(Section):
         ge=0,
         description="of the hidden values as the cell's embedding alone predicts them (scGPT: MVC, "
         "GEPC; 1)",
+    )
+    gen_weight: float = Field(
+        0.0,
+        ge=0,
+        description="of the hidden values, predicted a second time from the known ones and the "
+        "cell's embedding, which stands where <cls> stood; such updates take nearly twice the time "
+        "(scGPT's pretraining: 1)",
+    )
+    gen_from_update: int = Field(
+        1000, ge=0, description="the first update with gen; before it embeddings say little"
     )
     ecs_weight: float = Field(
         0.0,
@@ -57,11 +67,15 @@ class MaskedValues(Section):
         0.0,
         ge=0,
         description="of telling a cell's second embedding, by another dropout, from those of the "
-        "other cells of its batch and process (scGPT: CCE; 10)",
+        "other cells of its batch (scGPT: CCE; 10)",
     )
     cce_temperature: float = Field(0.5, gt=0, description="divides the cosines of cce")
 
     def of_cells(self) -> list[str]:
         """The parts that are learned from a cell's embedding."""
-        names = ("mvc", "ecs", "dar", "cls", "cce")
+        names = ("mvc", "gen", "ecs", "dar", "cls", "cce")
         return [name for name in names if getattr(self, f"{name}_weight")]
+
+    def of_batches(self) -> bool:
+        """Whether a part is a mean over the cells of a batch, of which processes have some each."""
+        return bool({"ecs", "dar", "cls", "cce"}.intersection(self.of_cells()))

@@ -40,6 +40,7 @@ def masked_values(cells: PreparedCells, config: Pretrain, empty: Empty) -> Learn
             "no_cls": objective.cls_weight == 0,
             "no_cce": objective.cce_weight == 0,
         },
+        compares_cells=objective.of_batches(),
     )
 
 
