@@ -5,13 +5,14 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-all upstream-test upstream-test-gears upstream-test-scgpt upstream-test-sources bench check-demo lint docs envs clean
+.PHONY: demo demo-models test test-all upstream-test upstream-test-gears upstream-test-scgpt upstream-test-sources bench check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo   the whole pipeline on simulated data -> results/eval/summary.csv, results/report.html,"
 	@echo "            and ways to load cells, compared -> results/loader/summary.csv"
+	@echo "make demo-models  one small run of every pretraining model -> results/pretrain/comparison.csv"
 	@echo "make test   the test suite (make test-all: the slow ones too)"
 	@echo "make upstream-test  our files in the real cell-gears, scgpt and the two below (11 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
@@ -67,6 +68,16 @@ results/report.html: $(DEMO)
 	snakemake --profile profiles/demo $(DEMO) --report results/.report.html
 	@mv results/.report.html $@
 
+# Beside the demo's own: every run of config/demo.yaml, compared, and the cells as one of them sees them.
+MODELS := results/pretrain/comparison.csv results/plot_embeddings/demo_peaks/demo_human
+
+demo-models: .venv/installed.lock
+	snakemake --profile profiles/demo $(DEMO) $(MODELS)
+	snakemake --profile profiles/demo $(DEMO) $(MODELS) --report results/.report.html
+	@mv results/.report.html results/report.html
+	@echo "models:  results/pretrain/comparison.csv"
+	@echo "report:  results/report.html"
+
 test: .venv/installed.lock
 	$(THREADS) pytest -n 2 -m "not slow and not gpu and not slurm and not upstream"
 
@@ -104,7 +115,7 @@ bench: .venv/installed.lock $(if $(filter convert% start_up%,$(or $(NAME),conver
 gpu-check: .venv/installed.lock
 	PYTHONPATH=.:workflow python -W ignore -m tests.benchmarks.gpu
 
-# What a finished demo must hold; .ci/run calls it after make demo.
+# What a finished demo must hold; .ci/run calls it after make demo and make demo-models.
 check-demo: .venv/installed.lock
 	pytest -q tests/check_demo.py
 

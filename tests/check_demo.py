@@ -1,4 +1,4 @@
-"""What `make demo` must leave behind; run by .ci/run after it, not by `make test`."""
+"""What `make demo` and `make demo-models` leave behind; run by .ci/run after them."""
 
 import os
 import re
@@ -7,16 +7,20 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import anndata as ad
 import nbclient
 import nbformat
 import pandas as pd
 import pytest
+from scipy.spatial import cKDTree
 
 from vcpipe.config.loader import STRATEGIES, TASKS
+from vcpipe.config.reading import read_pipeline
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "results"
 RUNS = {"scgpt_demo", "scgpt_demo_random"}
+LEARNED = 0.999  # of the first validation loss, which is from after an epoch
 BASELINES = {"no_change", "train_mean", "ridge_pca"}
 
 
@@ -54,6 +58,26 @@ def test_pretraining_and_finetuning_learned_something():
     ):
         losses = pd.read_csv(path)["val_loss"].dropna()
         assert losses.min() < losses.iloc[0], path
+
+
+def test_every_model_learns_something_of_cells_that_it_does_not_train_on():
+    runs = read_pipeline([PROJECT / "config/demo.yaml"])[0].pretrain
+    table = pd.read_csv(RESULTS / "pretrain/comparison.csv").set_index("run")
+    assert set(table.index) == set(runs)
+    assert table["objective"].nunique() == len(table) == 6
+    for name in runs:
+        losses = pd.read_csv(RESULTS / f"pretrain/{name}/metrics.csv")["val_loss"].dropna()
+        assert losses.min() < LEARNED * losses.iloc[0], name
+        assert table.loc[name, "first_val_loss"] == pytest.approx(losses.iloc[0], rel=1e-5)
+        assert table.loc[name, "best_val_loss"] == pytest.approx(losses.min(), rel=1e-5)
+
+
+def test_cells_of_a_type_lie_together_where_a_model_sees_their_open_peaks_alone():
+    cells = ad.read_h5ad(RESULTS / "embed_cells/demo_peaks/demo_human.h5ad")
+    vectors, types = cells.obsm["X_demo_peaks"], cells.obs["cell_type"].to_numpy()
+    tree = cKDTree(vectors)
+    nearest = tree.query(vectors, k=2)[1][:, 1]
+    assert (types[nearest] == types).mean() > 0.5  # by chance 1 of 6
 
 
 def test_the_checks_find_every_knockdown_of_the_simulated_screen():
@@ -94,6 +118,7 @@ def test_the_report_holds_the_table_and_the_figures():
         *("summary.csv", "verdicts.tsv", "summary.html", "loss_curves.svg", "knockdown.svg"),
         *("loader/over_seeds.tsv", "loader/comparison.svg", "loader/training_curves.svg"),
         *("loader/time_comparison.svg", "loader/quality.svg"),
+        *("pretrain/comparison.csv", "pretrain/loss_curves.svg", "cell_type.svg"),
     ):
         assert name in text, name
 

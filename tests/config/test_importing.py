@@ -245,3 +245,98 @@ def test_every_key_stands_in_the_table_with_a_key_or_a_reason():
         for name, key in kind.keys.items():
             assert f"`{name}`" in text
             assert key.ours or key.why, name
+
+
+# The examples of both guides, whole; what stands in a file but is dropped, by section.
+PAGES = {
+    "epifoundation": {
+        "pretraining": {"train.resume", "train.model.pretrained", "data.append_cls"},
+        "finetuning": {"train.resume", "data.append_cls"},
+        "evaluation": {"train.resume", "data.append_cls"},
+    },
+    "scmodelforge": {
+        "complete": {
+            *("data.gene_vocab", "data.num_workers", "data.preprocessing.hvg_selection"),
+            *("data.census.organism", "data.census.census_version", "data.census.filters"),
+            *("data.census.obs_columns", "tokenizer.gene_vocab", "tokenizer.n_bins"),
+            *("tokenizer.binning_method", "tokenizer.embedding_path", "tokenizer.embedding_dim"),
+            *("model.max_seq_len", "model.pretraining_task", "model.vocab_size", "model.n_bins"),
+            *("model.gene_loss_weight", "model.expression_loss_weight", "model.decoder_dim"),
+            *("model.decoder_layers", "model.decoder_heads", "training.num_gpus"),
+            *("training.log_dir", "training.checkpoint_dir", "training.num_workers"),
+            *("training.resume_from", "eval.every_n_epochs", "eval.benchmarks", "finetune"),
+        },
+        "minimal": {"training.wandb_project"},
+        "architecture": set(),
+        "finetuning": {"finetune"},
+        "census": {"training.wandb_project"},
+        "data": {"data.gene_vocab", "data.num_workers", "data.preprocessing.hvg_selection"},
+        "census_section": set(),
+        "rank_value": set(),
+        "binned_expression": set(),
+        "gene_embedding": set(),
+        "model": {"model.max_seq_len", "model.pretraining_task"},
+        "training": {"training.num_gpus", "training.checkpoint_dir"},
+        "eval": {"eval.every_n_epochs", "eval.benchmarks"},
+        "finetune_section": {"finetune"},
+        "lora": {"finetune"},
+    },
+}
+# What the shorter examples leave to others: "... rest similar to pretraining", or the cells.
+REST = {
+    "epifoundation": read_yaml(EXAMPLES / "pages/epifoundation/pretraining.yaml"),
+    "scmodelforge": {"data": {"paths": ["data/pbmc_3k.h5ad"]}},
+}
+# Examples that name no cells are refused, as their systems would refuse them.
+WITHOUT_CELLS = {
+    "epifoundation": ("finetuning", "evaluation"),
+    "scmodelforge": (
+        *("rank_value", "binned_expression", "gene_embedding", "model", "training", "eval"),
+        *("finetune_section", "lora"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"), [(kind, page) for kind, pages in PAGES.items() for page in pages]
+)
+def test_of_a_guides_example_every_key_acts_or_is_dropped_with_a_reason(kind, page):
+    given = read_yaml(EXAMPLES / f"pages/{kind}/{page}.yaml")
+    is_whole = page not in WITHOUT_CELLS[kind]
+    if not is_whole:
+        with pytest.raises(InputError, match="data.* expected"):
+            convert(KINDS[kind], given)
+    whole = given if is_whole else merge(REST[kind], given)
+    found = convert(KINDS[kind], whole)
+    read_pipeline(values=found.nested())
+
+    dropped = {line.partition(":")[0] for line in found.dropped}
+    # Of finetuning nothing acts, whatever stands there.
+    assert {re.sub(r"^finetune\..*", "finetune", name) for name in dropped} == PAGES[kind][page]
+    acting = {
+        name
+        for name, key in KINDS[kind].keys.items()
+        if key.in_finish or key.ours in found.ours or name in found.origin.values()
+    }
+    assert set(flattened(given, KINDS[kind].free)) <= acting | dropped
+
+
+def test_every_example_of_the_guides_is_tried():
+    files = {(path.parent.name, path.stem) for path in (EXAMPLES / "pages").glob("*/*.yaml")}
+    assert files == {(kind, page) for kind, pages in PAGES.items() for page in pages}
+
+
+def test_the_guides_finetuning_is_a_run_that_starts_from_a_folder_and_learns_types():
+    given = read_yaml(EXAMPLES / "pages/epifoundation/finetuning.yaml")
+    made = convert(KINDS["epifoundation"], merge(REST["epifoundation"], given)).nested()
+    run = made["pretrain"]["finetune_celltype"]
+    assert run["pretrained"] == "/path/to/pretrain.pth"
+    assert run["peaks_to_genes"]["task_weight"] == {"cell_type": 1.0, "mvc": 0.0}
+    assert (run["optimizer"]["lr"], run["training"]["max_epochs"]) == (5e-5, 50)
+
+
+def test_the_guides_census_is_a_query_of_an_atlas():
+    given = read_yaml(EXAMPLES / "pages/scmodelforge/census.yaml")
+    made = convert(KINDS["scmodelforge"], given, run="brain").nested()
+    assert made["atlases"]["brain"]["census"] == given["data"]["census"]
+    assert made["pretrain"]["brain"]["training"]["max_epochs"] == 50

@@ -2,6 +2,7 @@ import re
 import shlex
 import shutil
 import sys
+from os.path import normpath
 from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
@@ -142,6 +143,8 @@ def atlases_of(wildcards):
 
 def fetched_file(name):
     """Where a rule puts the cells of an atlas that are in no file yet."""
+    if PIPELINE.atlases[name].simulate:
+        return f"results/simulate_atlas/{name}"
     rule_name = "fetch_census" if PIPELINE.atlases[name].census else "fetch_artifact"
     return f"results/{rule_name}/{name}/cells.h5ad"
 
@@ -158,6 +161,14 @@ def content_of_atlases(wildcards):
     patterns += [atlas.orthologs for atlas in atlases if atlas.orthologs]
     paths = [path for pattern in patterns for path in matching(pattern)]
     return [content_of(file) for path in paths for file in files_in(path)]
+
+
+def content_of_names(wildcards):
+    """The content of the files that name genes; tables that are simulated come with their atlas."""
+    corpus = PIPELINE.preprocess[wildcards.corpus]
+    simulated = PIPELINE.tables_of(corpus)
+    paths = corpus.vocabulary.files().values()
+    return [content_of(path) for path in paths if normpath(path) not in simulated]
 
 
 def files_in(path):

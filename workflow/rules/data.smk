@@ -20,6 +20,25 @@ rule simulate_screen:
         " --truth {output.truth} --network {output.network} > {log} 2>&1"
 
 
+rule simulate_atlas:
+    output:
+        directory("results/simulate_atlas/{atlas}"),
+    log:
+        "results/logs/simulate_atlas/{atlas}.log",
+    wildcard_constraints:
+        atlas=one_of(name for name, atlas in PIPELINE.atlases.items() if atlas.simulate),
+    conda:
+        "../../envs/data.yaml"
+    params:
+        config=lambda wildcards: settings(PIPELINE.atlases[wildcards.atlas].simulate),
+        species=lambda wildcards: PIPELINE.atlases[wildcards.atlas].species,
+        symbols=content_of(PROJECT / "resources/gene_symbols.txt"),
+        code=code("simulate_atlas"),
+    shell:
+        "python -m scripts.simulate_atlas --config {params.config:q} --species {params.species}"
+        " --out {output} > {log} 2>&1"
+
+
 rule fetch_dataset:
     output:
         "results/fetch_dataset/{dataset}/dataset.h5ad",

@@ -16,13 +16,7 @@ rule build_vocabulary:
     params:
         config=lambda wildcards: settings(PIPELINE.preprocess[wildcards.corpus].vocabulary),
         atlases=lambda wildcards: settings(atlases_of(wildcards)),
-        data=lambda wildcards: [
-            *content_of_atlases(wildcards),
-            *(
-                content_of(path)
-                for path in PIPELINE.preprocess[wildcards.corpus].vocabulary.files().values()
-            ),
-        ],
+        data=lambda wildcards: content_of_atlases(wildcards) + content_of_names(wildcards),
         aliases=lambda wildcards: aliases_of(PIPELINE.preprocess[wildcards.corpus].vocabulary),
         code=code("build_vocabulary"),
     shell:

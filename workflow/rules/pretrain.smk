@@ -30,3 +30,32 @@ rule pretrain:
         " --store {input.store} --vocabulary {input.vocabulary} --fitted {input.fitted}"
         " --config {params.config:q}"
         " --state {params.state} --out {output.folder} --metrics {output.metrics} > {log} 2>&1"
+
+
+# By naming the target: every run of the configuration.
+rule compare_pretraining:
+    input:
+        runs=[f"results/pretrain/{run}/checkpoint" for run in PIPELINE.pretrain],
+        logs=[f"results/pretrain/{run}/metrics.csv" for run in PIPELINE.pretrain],
+    output:
+        table=report(
+            "results/pretrain/comparison.csv",
+            category="Pretraining",
+            labels={"what": "all runs", "form": "csv"},
+            caption="../report/pretraining.rst",
+        ),
+        curves=report(
+            "results/pretrain/loss_curves.svg",
+            category="Pretraining",
+            labels={"what": "loss curves", "form": "svg"},
+            caption="../report/pretraining.rst",
+        ),
+    log:
+        "results/logs/compare_pretraining/comparison.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        code=code("compare_pretraining"),
+    shell:
+        "python -m scripts.compare_pretraining --runs {input.runs} --logs {input.logs}"
+        " --out {output.table} --curves {output.curves} > {log} 2>&1"

@@ -117,13 +117,49 @@ class Artifact(Section):
         return value
 
 
+class SimulatedAtlas(Section):
+    """Cells of several types, whose peaks follow the genes beside them (simulate_atlas)."""
+
+    num_cells: int = Field(600, ge=20, description="cells")
+    num_genes: int = Field(
+        300, ge=20, description="genes; real symbols while they last, as the species spells them"
+    )
+    num_peaks: int = Field(
+        800, ge=0, description="peaks, three quarters of them near a gene; 0: genes only"
+    )
+    num_chromosomes: int = Field(4, ge=1, le=22, description="chromosomes that genes lie on")
+    num_cell_types: int = Field(6, ge=1, description="cell types; those of a seed have orthologs")
+    num_batches: int = Field(3, ge=1, description="batches, each with its own effect on every gene")
+    num_programs: int = Field(6, ge=1, description="gene programs, which move from cell to cell")
+    type_strength: float = Field(
+        1.0, ge=0, description="standard deviation of the log changes that mark a cell type"
+    )
+    program_variation: float = Field(
+        0.5, ge=0, description="standard deviation of a program's log activity from cell to cell"
+    )
+    batch_strength: float = Field(
+        0.1, ge=0, description="standard deviation of the log batch effect"
+    )
+    depth: float = Field(1000, gt=0, description="mean counts of genes per cell")
+    peak_depth: float = Field(250, gt=0, description="mean counts of peaks per cell")
+    dispersion: float = Field(
+        0.15, gt=0, description="overdispersion of genes: variance = mean + this x mean^2"
+    )
+    seed: int = Field(
+        7, ge=0, description="decides everything; atlases of one seed share cell types and programs"
+    )
+
+
 class Atlas(Section):
-    """Exactly one of rna/atac (files), census, artifact says where the cells come from."""
+    """Exactly one of rna/atac (files), census, artifact, simulate says where cells come from."""
 
     rna: Matrix | None = Field(None, description="counts of genes")
     atac: Matrix | None = Field(None, description="counts of peaks of the same cells, or alone")
     census: Census | None = Field(None, description="cells of the CELLxGENE Census")
     artifact: Artifact | None = Field(None, description="an h5ad in LaminDB")
+    simulate: SimulatedAtlas | None = Field(
+        None, description="cells to be simulated (simulate_atlas), with batch and cell_type in obs"
+    )
     species: Species = Field("human", description="whose genes these are")
     orthologs: str | None = Field(
         None,
@@ -147,18 +183,28 @@ class Atlas(Section):
 
     def is_fetched(self) -> bool:
         """Whether a rule of ours writes the file."""
-        return self.census is not None or self.artifact is not None
+        return any((self.census, self.artifact, self.simulate))
+
+    def has(self, modality: str) -> bool:
+        """Whether its cells are measured by rna or atac."""
+        if self.simulate:
+            return modality == "rna" or self.simulate.num_peaks > 0
+        return getattr(self, modality) is not None or (modality == "rna" and self.is_fetched())
 
     def in_file(self, fetched: str) -> "Atlas":
-        """The same atlas where its cells have been fetched."""
+        """The same atlas where its cells have been fetched: a file, of simulated ones a folder."""
         if not self.is_fetched():
             return self
-        if self.census:
-            rna = Matrix(paths=[fetched], name_key="feature_name")
+        changes = {"census": None, "artifact": None, "simulate": None}
+        if self.simulate:
+            for modality in ("rna", "atac"):
+                if self.has(modality):
+                    changes[modality] = Matrix(paths=[f"{fetched}/{modality}.h5ad"])
+        elif self.census:
+            changes["rna"] = Matrix(paths=[fetched], name_key="feature_name")
         else:
             its = self.artifact
-            rna = Matrix(paths=[fetched], layer=its.layer, name_key=its.name_key)
-        changes = {"rna": rna, "census": None, "artifact": None}
+            changes["rna"] = Matrix(paths=[fetched], layer=its.layer, name_key=its.name_key)
         return self.model_copy(update=changes)
 
     def only(self, modality: str) -> "Atlas":
@@ -177,12 +223,13 @@ class Atlas(Section):
             "rna or atac": self.rna is not None or self.atac is not None,
             "census": self.census is not None,
             "artifact": self.artifact is not None,
+            "simulate": self.simulate is not None,
         }
         if sum(given.values()) != 1:
             named = [key for key, is_given in given.items() if is_given]
             raise ValueError(
                 f"the cells come from {' and '.join(named) or 'nowhere'}; expected exactly one of "
-                "rna and atac (files), census, artifact"
+                "rna and atac (files), census, artifact, simulate"
             )
         if self.orthologs and self.rna is None and self.atac is not None:
             raise ValueError("orthologs rename genes, and this atlas has peaks only")

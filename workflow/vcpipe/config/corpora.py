@@ -343,7 +343,7 @@ def run_contradictions(
         without = [
             name
             for name in corpus.atlases
-            if name in atlases and not (atlases[name].rna or atlases[name].is_fetched())
+            if name in atlases and not atlases[name].has("rna")
         ]
         if without:
             found.append(
@@ -356,7 +356,7 @@ def run_contradictions(
             *(
                 atlas
                 for atlas in corpus.atlases
-                if atlas in atlases and not (atlases[atlas].rna and atlases[atlas].atac)
+                if atlas in atlases and not (atlases[atlas].has("rna") and atlases[atlas].has("atac"))
             ),
         ]
         if unpaired:

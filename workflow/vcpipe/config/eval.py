@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vcpipe.config.section import Section
 
@@ -89,10 +89,26 @@ class EmbeddingPlot(Section):
     color_by: list[str] = Field(
         [], description="obs columns to colour by; none: all with 2 to 24 values that are text"
     )
+    method: Literal["umap", "pca"] = Field(
+        "umap",
+        description="UMAP, or the first two principal components: distances as they are, at once",
+    )
     num_cells: int = Field(20_000, ge=4, description="most cells that are drawn, at random")
     num_neighbors: int = Field(15, ge=2, description="UMAP: cells that each cell is tied to")
     min_dist: float = Field(0.5, ge=0, le=1, description="UMAP: how close points may lie")
     seed: int = Field(0, ge=0, description="decides which cells, and the picture")
+
+    @model_validator(mode="after")
+    def _every_key_acts(self):
+        set_to = {
+            key: getattr(self, key)
+            for key in ("num_neighbors", "min_dist")
+            if getattr(self, key) != type(self).model_fields[key].default
+        }
+        if self.method != "umap" and set_to:
+            key, value = next(iter(set_to.items()))
+            raise ValueError(f"{key} is {value} and method is pca; it is of umap. Leave it out")
+        return self
 
 
 class Eval(Section):

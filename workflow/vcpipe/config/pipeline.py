@@ -55,6 +55,15 @@ class Pipeline(Section):
             run = self.run_of(self.pretrain[run].pretrained or "")
         return found
 
+    def tables_of(self, corpus: Corpus) -> set[str]:
+        """The tables of genes and chromosomes that are simulated with a corpus's atlases."""
+        known = [name for name in corpus.atlases if name in self.atlases]
+        return {
+            f"results/simulate_atlas/{name}/gene_chromosomes.tsv"
+            for name in known
+            if self.atlases[name].simulate
+        }
+
 
 def folder_of(run: str) -> str:
     return f"results/pretrain/{run}/checkpoint"

@@ -32,17 +32,24 @@ def _tells_apart(values: pd.Series) -> bool:
 
 
 def write_embedding_figures(
-    folder: Path, places_C2: np.ndarray, obs: pd.DataFrame, labels: list[str], title: str
+    folder: Path,
+    places_C2: np.ndarray,
+    obs: pd.DataFrame,
+    labels: list[str],
+    title: str,
+    axes: str = "UMAP",
 ) -> None:
     """Write <label>.svg into a folder; cells.svg where there is no label."""
     for label in labels:
-        save_svg(embedding_figure(places_C2, obs[label], title), folder / f"{label}.svg")
+        save_svg(embedding_figure(places_C2, obs[label], title, axes), folder / f"{label}.svg")
     if not labels:
         nothing = pd.Series(["all"] * len(obs), name="cells")
-        save_svg(embedding_figure(places_C2, nothing, title), folder / "cells.svg")
+        save_svg(embedding_figure(places_C2, nothing, title, axes), folder / "cells.svg")
 
 
-def embedding_figure(places_C2: np.ndarray, values: pd.Series, title: str) -> Figure:
+def embedding_figure(
+    places_C2: np.ndarray, values: pd.Series, title: str, axes: str = "UMAP"
+) -> Figure:
     """A point for each cell; kinds that are too many share one colour, those without are grey."""
     text = values.astype(object).where(values.notna(), None)
     counts = pd.Series([str(value) for value in text if value is not None]).value_counts()
@@ -63,7 +70,7 @@ def embedding_figure(places_C2: np.ndarray, values: pd.Series, title: str) -> Fi
             colour = COLOURS[number % len(COLOURS)]
             marker = MARKERS[number // len(COLOURS)]
             ax.scatter(*here, color=colour, marker=marker, label=name, **look)
-        ax.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+        ax.set(xlabel=f"{axes} 1", ylabel=f"{axes} 2", xticks=[], yticks=[])
         figure.suptitle(f"{title}: {values.name}")
         figure.legend(loc="outside right center", fontsize=8, markerscale=(20 / size) ** 0.5)
     return figure
