@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> None:
         write_embedding_figures(folder, places, *shown)
         columns = [f"{config.method}{number}" for number in (1, 2)]
         table = pd.DataFrame(places, index=obs.index[drawn], columns=columns)
-        table.to_csv(folder / f"{config.method}.tsv", sep="\t", index_label="cell", float_format="%.4f")
+        table.to_csv(
+            folder / f"{config.method}.tsv", sep="\t", index_label="cell", float_format="%.4f"
+        )
     print(f"{len(drawn)} of {len(obs)} cells, by {', '.join(labels) or 'no label'}: {args.out}")
 
 

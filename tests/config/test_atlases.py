@@ -42,6 +42,29 @@ def test_a_fetched_atlas_survives_the_way_to_a_script():
     assert read_section(Atlas, settings(found)) == found
 
 
+def test_a_simulated_atlas_is_in_a_folder_of_genes_and_peaks():
+    atlas = Atlas(simulate={}, batch_key="batch")
+    assert atlas.is_fetched()
+    assert atlas.has("rna")
+    assert atlas.has("atac")
+    found = atlas.in_file("folder")
+    assert found.paths() == ["folder/rna.h5ad", "folder/atac.h5ad"]
+    assert not found.is_fetched()
+    assert found.batch_key == "batch"
+
+
+def test_a_simulated_atlas_may_have_genes_alone():
+    atlas = Atlas(simulate={"num_peaks": 0})
+    assert not atlas.has("atac")
+    assert atlas.in_file("folder").paths() == ["folder/rna.h5ad"]
+
+
+def test_genes_of_a_census_are_there_before_it_is_fetched():
+    atlas = Atlas(census=CENSUS)
+    assert atlas.has("rna")
+    assert not atlas.has("atac")
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -51,6 +74,8 @@ def test_a_fetched_atlas_survives_the_way_to_a_script():
         ({"rna": FILES, "orthologs": "o.csv"}, "species and ortholog_species are both human"),
         ({"rna": FILES, "obs_columns": ["split"]}, "which the store has of its own"),
         ({"rna": FILES, "obs_columns": ["x", "x"]}, "names a column twice"),
+        ({"rna": FILES, "simulate": {}}, "from rna or atac and simulate; expected exactly one"),
+        ({"simulate": {"num_genes": 20, "num_peaks": 1001}}, "at most 1000, 50 for each gene"),
         ({"rna": {"paths": []}}, "at least 1 item"),
         ({"rna": FILES, "species": "Homo sapiens"}, "should match pattern"),
     ],

@@ -4,11 +4,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from scripts import plot_embeddings
+from vcpipe.config.eval import EmbeddingPlot
 from vcpipe.data.embeddings import write_embeddings
 from vcpipe.errors import InputError
-from vcpipe.evaluation.projection import drawn_cells, umap_of
+from vcpipe.evaluation.projection import drawn_cells, pca_of, umap_of
 from vcpipe.plots.embeddings import COLOURS, MOST_VALUES, embedding_figure, labels_to_show
 
 
@@ -69,6 +71,34 @@ def test_the_script_draws_a_figure_for_each_label(obs, generator, tmp_path, monk
     )
     assert {path.name for path in out.iterdir()} == {"kind.svg", "umap.tsv"}
     assert len(pd.read_csv(out / "umap.tsv", sep="\t")) == 20
+
+
+def test_principal_components_keep_distances_and_are_the_same_again(generator):
+    group = np.arange(40) % 2
+    values = generator.normal(size=(40, 6)) * 0.1 + 5 * group[:, None]
+    places = pca_of(values)
+    assert places.shape == (40, 2)
+    first = places[:, 0]
+    assert first[group == 1].min() > first[group == 0].max() + 10
+    np.testing.assert_allclose(pca_of(values[::-1]), places[::-1], atol=1e-4)
+    with pytest.raises(InputError, match="There are 1 cells of 6 numbers"):
+        pca_of(values[:1])
+
+
+def test_the_script_draws_principal_components_where_they_are_asked_for(obs, generator, tmp_path):
+    values = generator.normal(size=(30, 8))
+    write_embeddings(tmp_path / "cells.h5ad", values, obs, "r", {"run": "r"})
+    out = tmp_path / "figures"
+    plot_embeddings.main([f"--embeddings={tmp_path}/cells.h5ad", f"--out={out}", "method=pca"])
+    assert {path.name for path in out.iterdir()} == {"kind.svg", "pca.tsv"}
+    table = pd.read_csv(out / "pca.tsv", sep="\t", index_col="cell")
+    np.testing.assert_allclose(table, pca_of(values.astype(np.float32)), atol=1e-3)
+    assert "PCA 1" in (out / "kind.svg").read_text()
+
+
+def test_settings_of_umap_are_refused_where_components_are_drawn():
+    with pytest.raises(ValidationError, match=r"min_dist is 0\.1 and method is pca; it is of umap"):
+        EmbeddingPlot(method="pca", min_dist=0.1)
 
 
 def test_a_file_without_an_embedding_is_refused(obs, tmp_path):

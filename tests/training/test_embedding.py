@@ -10,14 +10,19 @@ import pytest
 import torch
 
 from scripts import embed_cells
+from tests.paired import paired_sources, prepare_pairs
 from tests.prepared import prepare
 from vcpipe.config.eval import Embedding
 from vcpipe.config.pretrain import Pretrain
+from vcpipe.data.loading.store_reader import StoreReader
+from vcpipe.data.order import BatchDraw
 from vcpipe.errors import InputError
 from vcpipe.training.checkpoints import read_folder
-from vcpipe.training.distributed import Process
+from vcpipe.training.distributed import Process, empty_for, to_device
 from vcpipe.training.embedders.embedder import read_pretrained
 from vcpipe.training.embedding import EMBEDDERS
+from vcpipe.training.learners.learner import PreparedCells
+from vcpipe.training.learners.peaks_to_genes import peaks_to_genes
 from vcpipe.training.pretraining import pretrain
 
 WIDTH = 16
@@ -215,3 +220,36 @@ def test_cells_are_embedded_by_whatever_was_learned(screen, counts, tmp_path, se
     assert made[0].shape == (120, WIDTH)
     assert len(np.unique(made[0].round(6), axis=0)) > 100
     np.testing.assert_allclose(made[0], made[1], atol=1e-5)
+
+
+def test_open_peaks_alone_give_the_vectors_that_training_has_of_the_same_cells(tmp_path):
+    prepared = prepare_pairs(tmp_path / "corpus")
+    changes = {"objective": "peaks_to_genes", "tokenizer": {"strategy": "paired_peaks"}}
+    model = SETTINGS["model"] | {"dropout": 0.5}
+    config = Pretrain(**(SETTINGS | changes | {"model": model}))
+    paths = tmp_path / "state", tmp_path / "model", tmp_path / "metrics.csv"
+    alone = Process(0, 1, torch.device("cpu"))
+    pretrain(*prepared, config, "code", alone, *paths)
+    source = paired_sources()[0]
+    obs = source.labels.set_index(pd.Index(source.cells))
+    peaks = pd.DataFrame(index=source.feature_names["atac"])
+    ad.AnnData(source.counts["atac"], obs, peaks).write_h5ad(tmp_path / "atac.h5ad")
+    out = tmp_path / "out.h5ad"
+    atlas = json.dumps({"atac": {"paths": [str(tmp_path / "atac.h5ad")]}})
+    embed_cells.main([f"--model={paths[1]}", f"--atlas={atlas}", f"--out={out}", "--run=r"])
+    made = ad.read_h5ad(out)
+    assert made.obs_names.tolist() == source.cells
+    assert made.obs["cell_type"].astype(object).equals(obs["cell_type"].astype(object))
+
+    learner = peaks_to_genes(PreparedCells(*prepared), config, empty_for(alone))
+    learner.model.load_state_dict(read_folder(paths[1]).state)
+    batches, positions = (
+        learner.batches(StoreReader(prepared.store)),
+        np.arange(len(prepared.store)),
+    )
+    batch = batches.batch(batches.reader.read(positions), positions, BatchDraw(0, 0))
+    with torch.inference_mode():
+        vectors = learner.model.eval().embed(to_device(batch, alone)).numpy()
+    names = prepared.store.labels(positions, ["cell"])["cell"].to_pylist()
+    expected = pd.DataFrame(vectors, index=names).loc[source.cells].to_numpy()
+    np.testing.assert_allclose(made.obsm["X_r"], expected, atol=1e-5)

@@ -25,3 +25,25 @@ def test_a_run_that_starts_from_another_waits_for_it(fresh):
     config.write_text(text.replace("finetune:", second + "finetune:", 1))
     jobs = fresh.planned(target="results/pretrain/continued/checkpoint")
     assert jobs["pretrain"] == 2
+
+
+def test_every_model_of_the_demo_is_compared_on_cells_that_are_simulated_for_it(fresh):
+    """The table of genes and chromosomes comes with the simulated cells, so nothing is missing."""
+    jobs = fresh.planned(target="results/pretrain/comparison.csv", config="config/demo.yaml")
+    assert jobs["compare_pretraining"] == 1
+    assert jobs["pretrain"] == 6
+    assert jobs["simulate_atlas"] == 2
+    assert jobs["prepare_cells"] == 3
+    assert not {"finetune_perturbation", "summarise"} & set(jobs)
+
+
+def test_a_table_that_comes_with_no_atlas_of_the_corpus_must_be_there(fresh):
+    fresh.edit("config/demo.yaml", "simulate_atlas/demo_human/gene", "simulate_atlas/other/gene")
+    done = fresh.run(
+        "-n", "results/pretrain/comparison.csv", config="config/demo.yaml", check=False
+    )
+    assert done.returncode != 0
+    assert (
+        "preprocess.demo_pairs.vocabulary.gene_chromosomes is 'results/simulate_atlas/other/gene"
+        in done.stdout + done.stderr
+    )

@@ -26,6 +26,7 @@ from scripts import (
     pretrain,
     score_perturbations,
     shuffle_plates,
+    simulate_atlas,
     simulate_plates,
     simulate_screen,
     split_perturbations,
@@ -63,7 +64,7 @@ ARMS = ("StreamingArm", "BufferedArm", "BlockArm", "CellArm", "FullShuffleArm")
 BY_RULES = {
     ("Pipeline", "schema_version"),  # its only value is checked by the model
     *(("Corpus", name) for name in ("datasets", "atlases", "split", "like")),
-    *(("Atlas", name) for name in ("census", "artifact")),
+    *(("Atlas", name) for name in ("census", "artifact", "simulate")),
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
     ("Pretrain", "corpus"),
     *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
@@ -455,6 +456,8 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
         }
         Chain(tmp_path / "first", values).split_perturbations()
 
+    simulated = ["num_cells=20", "num_genes=20", "num_peaks=40"]
+    simulate_atlas.main([f"--out={tmp_path}/simulated", *simulated])
     read_an_atlas(tmp_path)
     compare_loading(tmp_path / "loading")
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download

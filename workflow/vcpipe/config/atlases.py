@@ -22,6 +22,10 @@ LABELS = {
 }
 
 
+# As many have room between one simulated gene and the next.
+PEAKS_PER_GENE = 50
+
+
 class Matrix(Section):
     """Raw counts of one modality: one file, or many with the same or other cells and features."""
 
@@ -148,6 +152,16 @@ class SimulatedAtlas(Section):
     seed: int = Field(
         7, ge=0, description="decides everything; atlases of one seed share cell types and programs"
     )
+
+    @model_validator(mode="after")
+    def _room_for_peaks(self):
+        most = PEAKS_PER_GENE * self.num_genes
+        if self.num_peaks > most:
+            raise ValueError(
+                f"num_peaks is {self.num_peaks}; expected at most {most}, {PEAKS_PER_GENE} for "
+                "each gene; lower it, or raise num_genes"
+            )
+        return self
 
 
 class Atlas(Section):

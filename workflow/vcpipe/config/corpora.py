@@ -341,9 +341,7 @@ def run_contradictions(
         )
     if tokenizer.strategy != "paired_peaks":
         without = [
-            name
-            for name in corpus.atlases
-            if name in atlases and not atlases[name].has("rna")
+            name for name in corpus.atlases if name in atlases and not atlases[name].has("rna")
         ]
         if without:
             found.append(
@@ -356,7 +354,8 @@ def run_contradictions(
             *(
                 atlas
                 for atlas in corpus.atlases
-                if atlas in atlases and not (atlases[atlas].has("rna") and atlases[atlas].has("atac"))
+                if atlas in atlases
+                and not (atlases[atlas].has("rna") and atlases[atlas].has("atac"))
             ),
         ]
         if unpaired:

@@ -100,14 +100,10 @@ class EmbeddingPlot(Section):
 
     @model_validator(mode="after")
     def _every_key_acts(self):
-        set_to = {
-            key: getattr(self, key)
-            for key in ("num_neighbors", "min_dist")
-            if getattr(self, key) != type(self).model_fields[key].default
-        }
-        if self.method != "umap" and set_to:
-            key, value = next(iter(set_to.items()))
-            raise ValueError(f"{key} is {value} and method is pca; it is of umap. Leave it out")
+        for key in ("num_neighbors", "min_dist"):
+            value = getattr(self, key)
+            if self.method != "umap" and value != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is {value} and method is pca; it is of umap. Leave it out")
         return self
 
 

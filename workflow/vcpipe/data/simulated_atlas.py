@@ -72,7 +72,7 @@ def plan_atlas(config: SimulatedAtlas, species: str) -> AtlasPlan:
     chromosome_G = np.array(
         [f"chr{1 + number}" for number in own.integers(0, config.num_chromosomes, num_genes)]
     )
-    peaks, gene_P = place_peaks(config, chromosome_G, own)
+    peaks, gene_P = peaks_beside_genes(config, chromosome_G, own)
     shape = (config.num_batches, num_genes)
     return AtlasPlan(
         config=config,
@@ -99,16 +99,15 @@ def spelt(symbol: str, species: str) -> str:
     return symbol if species in ("human", "hsapiens", "homo_sapiens") else symbol.capitalize()
 
 
-def place_peaks(
+def peaks_beside_genes(
     config: SimulatedAtlas, chromosome_G: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Names of peaks, and the gene that each one follows; genes lie evenly on chromosomes."""
     num_near = round(NEAR * config.num_peaks)
     # Every gene has its turn before one gets another peak.
     turns = -(-config.num_peaks // config.num_genes)
-    beside_P = np.concatenate(
-        [generator.permutation(config.num_genes) for _ in range(turns)] or [[]]
-    )[: config.num_peaks].astype(int)
+    order = [generator.permutation(config.num_genes) for _ in range(turns)]
+    beside_P = np.array(order, dtype=int).ravel()[: config.num_peaks]
     place = pd.DataFrame({"gene": beside_P, "is_near": np.arange(config.num_peaks) < num_near})
     rank_G = pd.Series(chromosome_G).groupby(chromosome_G).cumcount().to_numpy()
     start = (1 + rank_G[beside_P]) * GENE_DISTANCE + np.where(place["is_near"], 0, DISTAL)
@@ -154,16 +153,17 @@ def draw_counts(plan: AtlasPlan, block: int) -> tuple[sp.csr_matrix, sp.csr_matr
     genes_CG = generator.poisson(mean_CG * noise_CG)
 
     is_near_P = plan.gene_P >= 0
-    log_mean_CP = np.tile(plan.log_peak_P, (len(type_C), 1))
-    log_mean_CP[:, is_near_P] += change_CG[:, plan.gene_P[is_near_P]]
-    peaks_CP = generator.poisson(_to_depth(log_mean_CP, config.peak_depth, generator))
+    peaks_CP = np.tile(plan.log_peak_P, (len(type_C), 1))
+    peaks_CP[:, is_near_P] += change_CG[:, plan.gene_P[is_near_P]]
+    if config.num_peaks:
+        peaks_CP = generator.poisson(_to_depth(peaks_CP, config.peak_depth, generator))
     return sp.csr_matrix(genes_CG, dtype=np.float32), sp.csr_matrix(peaks_CP, dtype=np.float32)
 
 
 def _to_depth(log_mean: np.ndarray, depth: float, generator: np.random.Generator) -> np.ndarray:
     """Means that sum up to the depth in the average cell."""
     mean = np.exp(log_mean)
-    mean *= depth / np.maximum(mean.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    mean *= depth / mean.sum(axis=1, keepdims=True)
     return mean * np.exp(generator.normal(-(LIBRARY_SD**2) / 2, LIBRARY_SD, (len(mean), 1)))
 
 
