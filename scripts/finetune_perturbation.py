@@ -35,11 +35,12 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.data.screen import open_screen
     from vcpipe.data.splits import read_controls, read_split
     from vcpipe.provenance import code
-    from vcpipe.training.checkpoints import read_folder
+    from vcpipe.training.checkpoints import check_sha256, read_folder
     from vcpipe.training.distributed import joined
     from vcpipe.training.finetuning import finetune
 
     with joined(args.devices) as process:
+        check_sha256(args.pretrained, args.config.pretrained_sha256)
         screen = open_screen(args.cells)
         finetune(
             screen,

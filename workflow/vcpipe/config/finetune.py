@@ -1,12 +1,31 @@
 """finetune.<run>: from a pretrained encoder to a model that predicts perturbed cells."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
 from vcpipe.config.loading import Loading
 from vcpipe.config.section import Name, Section
 from vcpipe.config.training import Optimizer, Scheduler, Training
+
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FolderSha256(Section):
+    """What the three files of a folder must be, as `sha256sum` prints it."""
+
+    best_model: Sha256 | None = Field(None, description="SHA-256 of best_model.pt; null: any")
+    args: Sha256 | None = Field(None, description="SHA-256 of args.json; null: any")
+    vocab: Sha256 | None = Field(None, description="SHA-256 of vocab.json; null: any")
+
+    def by_file(self) -> dict[str, str]:
+        files = {
+            "best_model.pt": self.best_model,
+            "args.json": self.args,
+            "vocab.json": self.vocab,
+        }
+        return {name: sha256 for name, sha256 in files.items() if sha256 is not None}
 
 
 class GeneMatching(Section):
@@ -27,12 +46,31 @@ class Perturbation(GeneMatching):
         True,
         description="always include the batch's perturbed genes (scGPT: by chance, 8.5 % on VCC)",
     )
+    gene_sampling: Literal["seeded", "upstream"] = Field(
+        "seeded",
+        description="seeded: drawn for each batch by (seed, epoch, step); upstream: genes and cells "
+        "in the order of scGPT's own loop, from one generator with training.seed",
+    )
+    unknown_genes: Literal["left_out", "pad"] = Field(
+        "left_out",
+        description="genes without a token: not shown to the model, or (as scGPT does) all of them "
+        "shown as <pad>, learned from and predicted",
+    )
     min_gene_match: float = Field(
         0.5,
         gt=0,
         le=1,
         description="least share of genes that the checkpoint's vocabulary must hold",
     )
+
+    @model_validator(mode="after")
+    def _upstream_keeps_targets_by_chance(self):
+        if self.gene_sampling == "upstream" and self.always_sample_targets:
+            raise ValueError(
+                "gene_sampling is upstream, where targets are among the genes by chance, and "
+                "always_sample_targets is true; expected false"
+            )
+        return self
 
     def gene_matching(self) -> GeneMatching:
         """What match_genes reads of these settings."""
@@ -45,6 +83,9 @@ class Finetune(Section):
     pretrained: str = Field(
         description="a name in pretrain, or a folder with best_model.pt, args.json, vocab.json"
     )
+    pretrained_sha256: FolderSha256 | None = Field(
+        None, description="what a folder's files must be, checked before they are read"
+    )
     initial_weights: Literal["pretrained", "random"] = Field(
         "pretrained", description="random: the same architecture and vocabulary, nothing loaded"
     )
@@ -55,3 +96,12 @@ class Finetune(Section):
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
     training: Training = Field(Training(), description="the loop")
+
+    @model_validator(mode="after")
+    def _upstream_has_its_own_order(self):
+        if self.perturbation.gene_sampling == "upstream" and self.loading != Loading():
+            raise ValueError(
+                "perturbation.gene_sampling is upstream, which decides the order of cells too, and "
+                "loading says another; leave loading out"
+            )
+        return self

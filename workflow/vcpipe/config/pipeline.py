@@ -129,6 +129,11 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
                     f"splits.{run.split} keeps no perturbation for val; expected train_loss"
                 )
         its = pipeline.pretrain.get(run.pretrained)
+        if its is not None and run.pretrained_sha256 is not None:
+            found.append(
+                f"finetune.{name}.pretrained_sha256 says what the files of a folder must be, but "
+                f"pretrained is {run.pretrained!r}, a run of this pipeline; expected null"
+            )
         if its is not None and its.objective != "masked_values":
             found.append(
                 f"finetune.{name}.pretrained is {run.pretrained!r}, whose objective is "

@@ -11,13 +11,13 @@ from vcpipe.data.loading.position_reader import PositionBuffer, PositionReader
 from vcpipe.data.order import BatchDraw
 from vcpipe.data.screen import Screen, perturbed_genes
 from vcpipe.data.sparse_rows import pick_columns
-from vcpipe.data.vocabulary import Vocabulary
+from vcpipe.data.vocabulary import PAD, Vocabulary
 from vcpipe.errors import InputError, listed
 
 
 @dataclass(frozen=True)
 class KnownGenes:
-    """The screen's genes that the model has an embedding for; the others are not shown to it."""
+    """The screen's genes that are shown to the model: those with a token, or all of them."""
 
     columns: np.ndarray  # in the screen
     token_ids: np.ndarray
@@ -35,10 +35,18 @@ class KnownGenes:
 
 
 def known_genes(
-    screen: Screen, vocabulary: Vocabulary, renamed: dict[str, str] | None = None
+    screen: Screen,
+    vocabulary: Vocabulary,
+    renamed: dict[str, str] | None = None,
+    unknown: str = "left_out",
 ) -> KnownGenes:
-    """`renamed` gives the token of each gene that the vocabulary knows by another name."""
+    """`renamed` gives the token of each gene that the vocabulary knows by another name.
+
+    With unknown "pad" those without a token are shown under that of <pad>, and can be flagged.
+    """
     ids = vocabulary.encode((renamed or {}).get(gene, gene) for gene in screen.genes)
+    if unknown == "pad":
+        ids = np.where(ids < 0, vocabulary.ids[PAD], ids)
     columns = np.flatnonzero(ids >= 0)
     names = screen.genes[columns]
     return KnownGenes(columns, ids[columns], {name: i for i, name in enumerate(names)})
@@ -74,11 +82,21 @@ class PerturbationBatches:
         }
         self.reader = PositionReader(len(self.cells), labels)
 
-    def batch(self, buffer: PositionBuffer, places: np.ndarray, draw: BatchDraw) -> dict:
-        """Arrays genes [T] and control, perturbed, flags [B, T]; all cells share their genes."""
+    def batch(
+        self,
+        buffer: PositionBuffer,
+        places: np.ndarray,
+        draw: BatchDraw,
+        chosen: np.ndarray | None = None,
+    ) -> dict:
+        """Arrays genes [T] and control, perturbed, flags [B, T]; all cells share their genes.
+
+        `chosen` are these among the known genes, where they are drawn elsewhere.
+        """
         positions = buffer.positions[places]
         targets = [self.known.targets(condition) for condition in self.condition[positions]]
-        chosen = self._genes(targets, draw.generator())
+        if chosen is None:
+            chosen = self._genes(targets, draw.generator())
         place = {column: i for i, column in enumerate(chosen)}
         flags_BT = np.zeros((len(positions), len(chosen)), dtype=np.int64)
         for row, columns in enumerate(targets):

@@ -75,7 +75,7 @@ def take_weights(
     if missing:
         raise InputError(
             f"{source} lacks {listed(missing)}; expected all {len(wanted)} weights under "
-            f"{', '.join(prefixes)}. It holds {listed(state)}."
+            f"{', '.join(prefixes)}. It holds {listed(state)}.{_other_prefix(wanted, state)}"
         )
     # Tables of other tokens have other numbers of rows; what a row is must be the same.
     wrong = [
@@ -100,6 +100,13 @@ def take_weights(
         + sum(found[name][0] * own[name][0].numel() for name in rows),
         found,
     )
+
+
+def _other_prefix(wanted: list[str], state: Mapping[str, Tensor]) -> str:
+    """What to do where all names are there, behind a word that a wrapper has left."""
+    words = {name.removesuffix(wanted[0]) for name in state if name.endswith(f".{wanted[0]}")}
+    found = [word for word in sorted(words) if all(word + name in state for name in wanted)]
+    return f" They are there behind {found[0]!r}; save them without it." if found else ""
 
 
 def _by_row(own: Tensor, other: Tensor, row_of: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from vcpipe.config.finetune import FolderSha256
 from vcpipe.config.model import Transformer
 from vcpipe.data.corpus_names import Names, write_names
 from vcpipe.data.preprocessing_record import PreprocessingRecord
@@ -108,6 +109,19 @@ def write_folder(
             record.write(folder / "record.json")
         if names is not None:
             write_names(folder / "vocabulary", names)
+
+
+def check_sha256(path: Path, expected: FolderSha256 | None) -> None:
+    """Refuse a folder whose files are not those that were published."""
+    for name, sha256 in (expected.by_file() if expected else {}).items():
+        with existing(path / name, "a file of the pretrained folder").open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        if found != sha256:
+            raise InputError(
+                f"{path / name} has SHA-256 {found}; expected {sha256} (pretrained_sha256). "
+                "Download the file again, or leave pretrained_sha256 out for a checkpoint of "
+                "your own."
+            )
 
 
 def read_folder(path: Path) -> ModelFolder:

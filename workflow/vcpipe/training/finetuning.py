@@ -14,6 +14,7 @@ from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
 from vcpipe.data.seen import seen_controls
 from vcpipe.data.splits import SplitTable, control_rows, split_digest
+from vcpipe.data.upstream_batches import UpstreamBatches
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
 from vcpipe.models.scgpt import SHARED, TransformerGenerator
@@ -52,7 +53,7 @@ def finetune(
     token_ids, what = matches["token_id"].to_numpy(), f"The vocabulary of {base.path}"
     check_match(screen.genes, token_ids, settings.min_gene_match, what)
     renamed = renamed_genes(matches)
-    known = known_genes(screen, vocabulary, renamed)
+    known = known_genes(screen, vocabulary, renamed, settings.unknown_genes)
     size = base.model.model_copy(update={"dropout": config.dropout})
     torch.manual_seed(config.training.seed)
     model = TransformerGenerator(size, len(vocabulary), vocabulary.ids[PAD])
@@ -73,6 +74,8 @@ def finetune(
         loaded = taken.loaded
         for line in taken.lines():
             run.say(line)
+        for name in loaded:
+            run.say(f"loaded {name} {tuple(model.state_dict()[name].shape)}")
     make = partial(
         PerturbationBatches, screen, known, control_row=pairs.control_row, config=settings
     )
@@ -86,10 +89,15 @@ def finetune(
     run.say(f"{len(cells.cells)} cells of {len(known.columns)} genes, {num_weights(model)} weights")
     if renamed:
         run.say(f"{len(renamed)} genes have the token of another of their names")
+    unknown = int((token_ids < 0).sum())
+    if unknown and settings.unknown_genes == "pad":
+        run.say(f"{unknown} genes without a token are shown as {PAD}")
     for row in matches[matches["note"] != ""].itertuples():
         run.say(f"left out, {row.fate}: {row.gene}, {row.note}")
     if cells.unusable:
         run.say(f"left out, the model does not know their genes: {listed(cells.unusable)}")
+    if settings.gene_sampling == "upstream":
+        cells = UpstreamBatches(cells, config.training, process.world)
     args = {"max_seq_len": settings.max_seq_len, "loaded": loaded}
     loss = partial(OBJECTIVES[config.objective], config=settings)
     return run.train_and_write(

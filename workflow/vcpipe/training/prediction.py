@@ -43,7 +43,9 @@ def predictions(
         )
     check_same_split(path, folder.about["split_digest"], split, controls)
     check_same_screen(path, folder.about, screen)
-    known = known_genes(screen, folder.vocabulary, folder.about.get("renamed_genes"))
+    known = known_genes(
+        screen, folder.vocabulary, folder.about.get("renamed_genes"), unknown_genes(folder)
+    )
     conditions = list(evaluated_conditions(split))
     rows = start_rows(screen, split, controls)
     unflagged = [condition for condition in conditions if not known.flags(condition)]
@@ -75,6 +77,11 @@ def predictions(
         "notes": notes,
     }
     return cells(), about
+
+
+def unknown_genes(folder: ModelFolder) -> str:
+    """What the model was shown of genes without a token; folders of earlier versions: nothing."""
+    return folder.about["config"]["perturbation"].get("unknown_genes", "left_out")
 
 
 def build_generator(folder: ModelFolder, process: Process) -> TransformerGenerator:

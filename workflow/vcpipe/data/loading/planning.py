@@ -19,7 +19,10 @@ def plan_epoch(
     done: Sequence[Segment] = (),
 ) -> Plan:
     """What a process reads in an epoch, after the segments that others may have taken of it."""
-    order = STRATEGIES[config.strategy](reader, config, seed, epoch)
+    if hasattr(reader, "order"):
+        order = reader.order(epoch)
+    else:
+        order = STRATEGIES[config.strategy](reader, config, seed, epoch)
     if isinstance(order, Groups):
         refuse_too_small(len(reader), share.world, 1, share)
         plan = group_plan(order, share, done)

@@ -36,7 +36,10 @@ class LabelCodes:
 
 
 class Reader(Protocol):
-    """The cells that are learned from, at positions 0 to len - 1, in the order on disk."""
+    """The cells that are learned from, at positions 0 to len - 1, in the order on disk.
+
+    One that has a method order(epoch) decides by itself in which order they are seen.
+    """
 
     block_size: int  # cells that lie together and are best read together; 1: any
 
