@@ -8,7 +8,6 @@ from vcpipe.config.loading import Loading
 from vcpipe.config.section import Name, Section
 from vcpipe.config.training import Optimizer, Scheduler, Training
 
-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
