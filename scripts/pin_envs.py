@@ -26,7 +26,7 @@ ENVS = {
     "report": [*READING, "matplotlib", "umap-learn"],
 }
 # Envs that cannot be one with ours, as tests/upstream/<name>.txt pins them; make env NAME=<name>.
-OWN = ("census", "lamindb")
+OWN = ("census", "lamindb", "scgpt")
 
 
 def pins() -> dict[str, str]:

@@ -3,7 +3,8 @@
 # B cells, T genes
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.scgpt_loop import gene_ids_of, upstream_epoch, upstream_loader
+from vcpipe.config.eval import Verification
 from vcpipe.config.finetune import Finetune
 from vcpipe.config.model import Transformer
 from vcpipe.config.splits import Split
@@ -21,12 +23,14 @@ from vcpipe.data.pairing import Pairs, pair_controls
 from vcpipe.data.screen import Screen
 from vcpipe.data.splits import SplitTable, draw_controls, draw_split
 from vcpipe.data.vocabulary import PAD, Vocabulary, build_vocabulary
+from vcpipe.errors import InputError
 from vcpipe.models.scgpt import SHARED, MaskedValueModel, TransformerGenerator
 from vcpipe.models.weights import take_weights
 from vcpipe.objectives.perturbation import perturbation
 from vcpipe.training.checkpoints import read_folder, write_folder
 from vcpipe.training.distributed import Process
 from vcpipe.training.finetuning import finetune
+from vcpipe.training.samples import Samples, sample_predictions
 
 pytestmark = [
     pytest.mark.upstream,
@@ -267,3 +271,58 @@ def test_a_whole_run_is_that_of_scgpts_loop(scgpt, setting, tuned):
             # The bias of keys changes no output. Its gradient is rounding, which Adam makes steps.
             ours, theirs = ([one.chunk(3)[part] for part in (0, 2)] for one in (ours, theirs))
         torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.fixture
+def samples(setting, tuned) -> Samples:
+    config = Verification(num_conditions=3, num_cells=2)
+    return sample_predictions(setting.screen, setting.split, setting.controls, tuned, config)
+
+
+@pytest.fixture
+def verify(scgpt, samples, tuned, monkeypatch) -> Callable[[], dict]:
+    """What the rule's script does, in this process; of the samples, or of changed ones."""
+    # Where its version is written.
+    monkeypatch.syspath_prepend(Path(scgpt.__path__[0]).parent)
+    from vcpipe.training import real_scgpt
+
+    def run(samples: Samples = samples) -> dict:
+        samples.write(tuned / "samples.npz")
+        return real_scgpt.verify(tuned, tuned / "samples.npz", tolerance=1e-5)
+
+    return run
+
+
+def test_scgpt_predicts_our_samples_and_what_it_took_is_counted(verify, tuned, samples):
+    parity = verify()
+    assert parity["max_abs_difference"] <= 1e-5
+    assert parity["correlation"] > 0.999999
+    assert parity["num_cells"] == 6
+    assert 10 < parity["num_genes"] <= MAX_SEQ_LEN
+    assert len(parity["conditions"]) == 3
+    state = read_folder(tuned).state
+    assert parity["tensors_loaded"] == len(state)
+    assert parity["weights_loaded"] == sum(tensor.numel() for tensor in state.values())
+    assert parity["versions"]["scgpt"] == "0.2.4"
+    # The perturbed genes were among the genes, and flagged: without flags the numbers are others.
+    targets = {its.split("+")[0] for its in samples.conditions}
+    assert targets <= set(samples.genes)
+    unflagged = replace(samples, conditions=np.array([f"{its}?" for its in samples.conditions]))
+    with pytest.raises(InputError, match="scgpt predicts"):
+        verify(unflagged)
+
+
+def test_another_prediction_is_an_error_that_says_where(verify, samples):
+    other = samples.predicted.copy()
+    other[3, 7] += 0.5
+    place = rf"for {samples.genes[7]} under {samples.conditions[3]}".replace("+", r"\+")
+    with pytest.raises(InputError, match=rf"scgpt predicts .* {place}, .*0\.5 apart"):
+        verify(replace(samples, predicted=other))
+
+
+def test_a_weight_that_scgpt_does_not_take_is_an_error(verify, tuned):
+    state = torch.load(tuned / "best_model.pt", weights_only=True)
+    state["decoder.bias_decoder.fc.last.bias"] = state.pop("decoder.bias_decoder.fc.4.bias")
+    torch.save(state, tuned / "best_model.pt")
+    with pytest.raises(InputError, match=r"took 55 of the 56 .* it lacks decoder\.bias_decoder"):
+        verify()

@@ -53,6 +53,15 @@ class Prediction(Section):
     seed: int = Field(0, ge=0, description="decides which control cells")
 
 
+class Verification(Section):
+    """Whether the real scgpt predicts what we predict from the same folder."""
+
+    num_conditions: int = Field(8, ge=1, description="perturbations to compare, at most")
+    num_cells: int = Field(4, ge=1, description="control cells that each of them starts from")
+    seed: int = Field(0, ge=0, description="decides which perturbations, cells and genes")
+    tolerance: float = Field(1e-4, gt=0, description="largest difference that is no error")
+
+
 class Scoring(Section):
     metrics: list[Metric] = Field(
         list(Metric.__args__), min_length=1, description="metrics of the summary"
@@ -110,6 +119,7 @@ class EmbeddingPlot(Section):
 class Eval(Section):
     baselines: Baselines = Field(Baselines(), description="fit_baseline")
     prediction: Prediction = Field(Prediction(), description="predict_perturbations")
+    verification: Verification = Field(Verification(), description="predict_samples, verify_scgpt")
     scoring: Scoring = Field(Scoring(), description="score_perturbations")
     summary: Summary = Field(Summary(), description="summarise")
     embedding: Embedding = Field(Embedding(), description="embed_cells")

@@ -47,8 +47,8 @@ class Perturbation(GeneMatching):
     )
     gene_sampling: Literal["seeded", "upstream"] = Field(
         "seeded",
-        description="seeded: drawn for each batch by (seed, epoch, step); upstream: genes and cells "
-        "in the order of scGPT's own loop, from one generator with training.seed",
+        description="seeded: drawn for each batch by (seed, epoch, step); upstream: genes and "
+        "cells in the order of scGPT's own loop, from one generator with training.seed",
     )
     unknown_genes: Literal["left_out", "pad"] = Field(
         "left_out",
