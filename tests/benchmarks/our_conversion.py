@@ -21,7 +21,7 @@ from vcpipe.data.order import BatchDraw
 from vcpipe.data.pairing import pair_controls
 from vcpipe.data.perturbation_batches import KnownGenes, PerturbationBatches
 from vcpipe.data.screen import Screen, open_screen
-from vcpipe.data.splits import draw_controls, draw_split
+from vcpipe.data.splits import control_rows, draw_controls, draw_split
 
 
 def convert(raw: Path, folder: Path) -> dict:
@@ -50,7 +50,8 @@ def start(folder: Path) -> dict:
     genes = np.arange(len(screen.genes))
     known = KnownGenes(genes, genes, {name: i for i, name in enumerate(screen.genes)})
     paired = paired_of(screen)
-    batches = PerturbationBatches(screen, known, rows["train"], paired, Perturbation())
+    pool = control_rows(screen, controls, "model")
+    batches = PerturbationBatches(screen, known, rows["train"], paired, Perturbation(), pool)
     batch = batches.batch(batches.reader.read(np.arange(64)), np.arange(64), BatchDraw(0, 0))
     assert batch["perturbed"].shape == (64, min(1536, len(genes)))
     return {"num_cells": len(batches)}

@@ -175,3 +175,21 @@ def test_an_embedding_is_the_output_at_cls():
     batch = {"genes": both["genes_BT"], "values": both["values_BT"], "places": both["places_N"]}
     found = model.embed(batch | {"starts": both["starts"]})
     torch.testing.assert_close(found, model(**both).cells_BD)
+
+
+def test_with_input_bins_the_encoder_sees_quantiles_and_the_decoder_values():
+    torch.manual_seed(0)
+    model, plain = TransformerGenerator(SIZE, 10, 9, 51).eval(), TransformerGenerator(SIZE, 10, 9)
+    plain.load_state_dict(model.state_dict())
+    genes_T, flags_BT = torch.arange(8), torch.zeros(2, 8, dtype=torch.int64)
+    values_BT = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 0.0]]).repeat(2, 1)
+    seen, decoded = [], []
+    model.value_encoder.register_forward_hook(lambda *args: seen.append(args[1][0]))
+    model.decoder.register_forward_hook(lambda *args: decoded.append(args[1][1]))
+    out_BT = model(genes_T, values_BT, flags_BT)
+    assert seen[0][0].tolist() == [0, 1, 10, 20, 30, 40, 50, 0]
+    assert decoded[0] is values_BT
+    assert not torch.allclose(out_BT, plain.eval()(genes_T, values_BT, flags_BT))
+    # Another depth is another scale, and the same bins.
+    model(genes_T, values_BT.sqrt(), flags_BT)
+    torch.testing.assert_close(seen[1], seen[0])

@@ -21,10 +21,11 @@ from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import control_rows, draw_controls, draw_split, training_rows
 from vcpipe.errors import InputError
 from vcpipe.models.scgpt import SHARED
+from vcpipe.training import resident_values
 from vcpipe.training.checkpoints import read_folder
 from vcpipe.training.distributed import Process
 from vcpipe.training.finetuning import finetune
-from vcpipe.training.prediction import gene_chunks, predictions
+from vcpipe.training.prediction import build_generator, gene_chunks, predictions
 from vcpipe.training.pretraining import pretrain
 from vcpipe.training.run import locked
 
@@ -141,6 +142,48 @@ def test_finetuning_never_sees_held_out_cells(
     other = run_finetune(base, name="other", cells=open_screen(poisoned))
 
     assert all(torch.equal(clean.state[name], other.state[name]) for name in clean.state)
+
+
+def test_cells_on_disk_in_memory_and_on_a_device_are_learned_from_alike(
+    run_pretrain, run_finetune, monkeypatch
+):
+    base = run_pretrain()
+
+    def tuned(data_on: str, name: str):
+        settings = FINETUNE.perturbation.model_copy(update={"data_on": data_on})
+        return run_finetune(base, FINETUNE.model_copy(update={"perturbation": settings}), name)
+
+    first, second = tuned("host", "on_disk"), tuned("device", "in_memory")
+    # What a GPU gathers is gathered here, by the same code.
+    monkeypatch.setattr(resident_values, "is_queued", lambda process: True)
+    third = tuned("device", "elsewhere")
+    for other in (second, third):
+        for name, tensor in first.state.items():
+            assert torch.equal(other.state[name], tensor)
+    assert "are read from" in (first.path / "run.log").read_text()
+    assert "lie in the memory of cpu" in (third.path / "run.log").read_text()
+
+
+def test_the_log_says_how_often_flags_were_seen(run_pretrain, run_finetune):
+    lines = (run_finetune(run_pretrain()).path / "run.log").read_text().splitlines()
+    seen = [line for line in lines if line.startswith("the perturbed genes were among")]
+    assert len(seen) == FINETUNE.training.max_epochs
+    assert all("in 100.0% of the examples" in line for line in seen)
+
+
+def test_a_model_of_binned_inputs_predicts_from_bins(run_pretrain, run_finetune):
+    settings = FINETUNE.perturbation.model_copy(update={"n_input_bins": 51})
+    tuned = run_finetune(run_pretrain(), FINETUNE.model_copy(update={"perturbation": settings}))
+    assert tuned.args["n_input_bins"] == 51
+    assert build_generator(tuned, ALONE).n_input_bins == 51
+    earlier = replace(tuned, args={n: a for n, a in tuned.args.items() if n != "n_input_bins"})
+    assert build_generator(earlier, ALONE).n_input_bins == 0
+
+
+def test_a_model_that_knows_no_perturbed_gene_is_refused(run_pretrain, run_finetune, screen):
+    genes = [gene for gene in screen.genes if f"{gene}+ctrl" not in screen.condition]
+    with pytest.raises(InputError, match=r"No cell is left to learn from.*GENE03\+ctrl"):
+        run_finetune(run_pretrain(genes=genes))
 
 
 def test_other_pairs_are_another_run(run_pretrain, run_finetune, screen, controls, pairs):

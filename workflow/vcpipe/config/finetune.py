@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from vcpipe.config.loading import Loading
 from vcpipe.config.section import Name, Section
@@ -55,6 +55,33 @@ class Perturbation(GeneMatching):
         description="genes without a token: not shown to the model, or (as scGPT does) all of them "
         "shown as <pad>, learned from and predicted",
     )
+    control_partners: Literal["redrawn", "paired_once"] = Field(
+        "redrawn",
+        description="redrawn: every epoch, each perturbed cell stands beside another control; "
+        "paired_once: beside the one that pair_controls drew (as in GEARS)",
+    )
+    match_batch: bool = Field(
+        True,
+        description="redrawn partners are of the cell's own batch and cell type; false, or where "
+        "that has no controls: of its cell type",
+    )
+    include_controls: bool = Field(
+        True, description="learn from control cells too, each beside itself (as scGPT does)"
+    )
+    n_input_bins: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="the encoder gets the control's values in so many bins, at the quantiles of "
+        "those above zero among the sampled genes (the checkpoint was pretrained on 51); the "
+        "decoder and the target keep log values; 0: log values everywhere. As scGPT's n_input_bins",
+    )
+    data_on: Literal["auto", "device", "host"] = Field(
+        "auto",
+        description="where values of all cells lie: device: in the GPU's memory (on a CPU in this "
+        "process's), batches are gathered there; host: on disk and in the system's cache; auto: "
+        "device where they fit in half of a GPU's free memory. All give the same batches",
+    )
     min_gene_match: float = Field(
         0.5,
         gt=0,
@@ -70,6 +97,13 @@ class Perturbation(GeneMatching):
                 "always_sample_targets is true; expected false"
             )
         return self
+
+    @field_validator("n_input_bins")
+    @classmethod
+    def _bins_have_edges(cls, number: int) -> int:
+        if number in (1, 2):
+            raise ValueError(f"{number} bins have no edges between them; expected 0, or 3 or more")
+        return number
 
     def gene_matching(self) -> GeneMatching:
         """What match_genes reads of these settings."""

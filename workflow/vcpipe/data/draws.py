@@ -8,7 +8,7 @@ from vcpipe.data.cell_keys import below, fraction
 from vcpipe.data.sparse_rows import compiled
 
 # `purpose` of cell_keys.stream.
-BIN_TIES, KEPT, RANK_TIES, ABSENT, ABSENT_ORDER, CHOSEN, SHOWN, RATIO = range(101, 109)
+BIN_TIES, KEPT, RANK_TIES, ABSENT, ABSENT_ORDER, CHOSEN, SHOWN, RATIO, PARTNER = range(101, 110)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,19 @@
 
 # B cells, G genes that the model knows, T sampled genes
 
+from collections import Counter
 from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
 
 import numpy as np
 
 from vcpipe.config.finetune import Perturbation
+from vcpipe.data.grouped_values import Groups, pick_groups
 from vcpipe.data.loading.position_reader import PositionBuffer, PositionReader
 from vcpipe.data.order import BatchDraw
-from vcpipe.data.screen import Screen, perturbed_genes
+from vcpipe.data.partners import Partners
+from vcpipe.data.screen import CONTROL, Screen, perturbed_genes
 from vcpipe.data.sparse_rows import pick_columns
 from vcpipe.data.vocabulary import PAD, Vocabulary
 from vcpipe.errors import InputError, listed
@@ -52,8 +57,67 @@ def known_genes(
     return KnownGenes(columns, ids[columns], {name: i for i, name in enumerate(names)})
 
 
+class Values(Protocol):
+    """Where a batch's values come from."""
+
+    def of(self, rows: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays control and perturbed [B, T] of rows [2, B] of the screen, or what finds them."""
+        ...
+
+
+class ValuesOnDisk:
+    """Values that are read for each batch.
+
+    A screen may be larger than memory, and the system keeps what is asked for again.
+    """
+
+    def __init__(self, screen: Screen, known: KnownGenes):
+        self.screen, self.known = screen, known
+
+    def of(self, rows: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        place_G = np.full(len(self.screen.genes), -1)
+        place_G[self.known.columns[chosen]] = np.arange(len(chosen))
+        values_RT = np.zeros((rows.size, len(chosen)), dtype=np.float32)
+        sparse = self.screen.values(rows.ravel())
+        pick_columns(sparse.indptr, sparse.indices, sparse.data, place_G, values_RT)
+        return _pairs(values_RT)
+
+
+class ValuesInMemory:
+    """Values of the cells of `rows`, all held; `groups` are in the same order."""
+
+    def __init__(self, groups: Groups, rows: np.ndarray, known: KnownGenes):
+        self.groups, self.rows, self.num_genes = groups, rows, len(known.columns)
+
+    def of(self, rows: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        place_K = np.full(self.num_genes, -1, dtype=np.int32)
+        place_K[chosen] = np.arange(len(chosen))
+        values_RT = np.zeros((rows.size, len(chosen)), dtype=np.float32)
+        pick_groups(self.groups, np.searchsorted(self.rows, rows.ravel()), place_K, values_RT)
+        return _pairs(values_RT)
+
+
+class ValuesElsewhere:
+    """Values that another device holds of the cells of `rows`: it is told where they are."""
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+
+    def of(self, rows: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        return {"held": np.searchsorted(self.rows, rows), "chosen": chosen}
+
+
+def _pairs(values_RT: np.ndarray) -> dict[str, np.ndarray]:
+    control_BT, perturbed_BT = np.split(values_RT, 2)
+    return {"control": control_BT, "perturbed": perturbed_BT}
+
+
 class PerturbationBatches:
-    """Batches over some cells of a screen, each beside the control that it is paired with."""
+    """Batches over some cells of a screen, each beside a control.
+
+    `control_row` says with which control a cell is paired, `pool` which rows are drawn from where
+    partners are drawn anew.
+    """
 
     def __init__(
         self,
@@ -62,25 +126,36 @@ class PerturbationBatches:
         cells: np.ndarray,
         control_row: np.ndarray,
         config: Perturbation,
+        pool: np.ndarray,
+        values: Values | None = None,
     ):
         self.known, self.config = known, config
+        if not config.include_controls:
+            cells = cells[screen.condition[cells] != CONTROL]
         usable = {condition: known.flags(condition) for condition in np.unique(screen.condition)}
         keep = np.array([usable[condition] for condition in screen.condition[cells]], dtype=bool)
         self.unusable = sorted(set(screen.condition[cells][~keep]))
         self.cells = cells[keep]
-        if not len(self.cells):
+        self.condition = screen.condition[self.cells]
+        if len(cells) and (self.condition == CONTROL).all() and self.unusable:
             raise InputError(
                 f"No cell is left to learn from: the model knows none of the perturbed genes of "
-                f"{listed(self.unusable)}. Check the gene names of {screen.path}."
+                f"{listed(self.unusable)}. Check the gene names of {screen.path}, or set "
+                "perturbation.gene_aliases: true."
             )
-        self.condition = screen.condition[self.cells]
-        self.control = control_row[self.cells]
-        assert (self.control >= 0).all()
-        self.screen = screen
+        paired_with = control_row[self.cells]
+        assert (paired_with >= 0).all()
+        self.partners = None
+        self.paired_with = paired_with
+        if config.control_partners == "redrawn":
+            self.partners = Partners(screen, self.cells, paired_with, pool, config.match_batch)
+        self.values = values or ValuesOnDisk(screen, known)
         labels = {
             name: getattr(screen, name)[self.cells] for name in ("condition", "cell_type", "batch")
         }
         self.reader = PositionReader(len(self.cells), labels)
+        self.seen: dict[int, Counter] = {}  # by epoch
+        self.counting = Lock()  # several threads make batches
 
     def batch(
         self,
@@ -101,24 +176,54 @@ class PerturbationBatches:
         flags_BT = np.zeros((len(positions), len(chosen)), dtype=np.int64)
         for row, columns in enumerate(targets):
             flags_BT[row, [place[column] for column in columns if column in place]] = 1
+        self._count(draw, targets, flags_BT)
+        control = self.paired_with[positions]
+        if self.partners is not None:
+            control = self.partners.drawn(positions, draw)
+        rows = np.stack([control, self.cells[positions]])
         return {
             "genes": self.known.token_ids[chosen].astype(np.int64),
-            "control": self._values(self.control[positions], chosen),
-            "perturbed": self._values(self.cells[positions], chosen),
             "flags": flags_BT,
+            **self.values.of(rows, chosen),
         }
 
-    def _values(self, rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Values of the chosen genes, cells × genes, read for each batch.
+    def rows(self) -> np.ndarray:
+        """All rows of the screen that batches may ask values of."""
+        controls = self.paired_with if self.partners is None else self.partners.rows()
+        return np.union1d(self.cells, controls)
 
-        A screen may be larger than memory, and the system keeps what is asked for again.
-        """
-        place_G = np.full(len(self.screen.genes), -1)
-        place_G[self.known.columns[chosen]] = np.arange(len(chosen))
-        values_BT = np.zeros((len(rows), len(chosen)), dtype=np.float32)
-        sparse = self.screen.values(rows)
-        pick_columns(sparse.indptr, sparse.indices, sparse.data, place_G, values_BT)
-        return values_BT
+    def notes(self, batch_size: int) -> list[str]:
+        """What is to be known before training."""
+        found = self.partners.notes() if self.partners is not None else []
+        if self.unusable:
+            found.append(f"left out, the model does not know their genes: {listed(self.unusable)}")
+        number = Counter(self.condition.tolist())
+        few = sorted(one for one, its in number.items() if its < batch_size and one != CONTROL)
+        if few:
+            found.append(
+                f"{len(few)} perturbations have fewer cells than a batch ({batch_size}): "
+                f"{listed(few)}. Batches mix perturbations, so all of their cells are learned from"
+            )
+        return found
+
+    def notes_of_epoch(self, epoch: int) -> list[str]:
+        """How often this process's batches showed what was perturbed, as far as it made them."""
+        with self.counting:
+            seen = self.seen.pop(epoch, Counter())
+        if not seen["examples"]:
+            return []
+        share = seen["flagged"] / seen["examples"]
+        return [f"the perturbed genes were among the sampled ones in {share:.1%} of the examples"]
+
+    def _count(self, draw: BatchDraw, targets: list[list[int]], flags_BT: np.ndarray) -> None:
+        if draw.purpose != BatchDraw.purpose:  # of held-out cells
+            return
+        num_T = np.array([len(columns) for columns in targets])
+        perturbed = num_T > 0
+        flagged = perturbed & (flags_BT.sum(axis=1) == num_T)
+        with self.counting:
+            its = self.seen.setdefault(draw.epoch, Counter())
+            its.update(examples=int(perturbed.sum()), flagged=int(flagged.sum()))
 
     def _genes(self, targets: list[list[int]], generator: np.random.Generator) -> np.ndarray:
         num_genes = len(self.known.columns)

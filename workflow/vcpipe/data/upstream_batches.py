@@ -54,3 +54,6 @@ class UpstreamBatches:
         genes = self.draws.epoch(draw.epoch).genes
         chosen = None if genes is None else genes[draw.step]
         return self.batches.batch(buffer, places, draw, chosen)
+
+    def notes_of_epoch(self, epoch: int) -> list[str]:
+        return self.batches.notes_of_epoch(epoch)

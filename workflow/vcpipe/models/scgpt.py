@@ -13,6 +13,7 @@ from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.models.attention import Sequences
 from vcpipe.models.layers import TransformerEncoder, pack
+from vcpipe.models.value_bins import quantile_bins
 
 # What finetuning takes from a pretrained folder: the seed's three prefixes.
 SHARED = ("encoder.", "value_encoder.", "transformer_encoder.")
@@ -255,12 +256,17 @@ def with_reversed_gradient(x: Tensor) -> Tensor:
 
 
 class TransformerGenerator(nn.Module):
-    """Control cell and perturbation flags in, perturbed cell out."""
+    """Control cell and perturbation flags in, perturbed cell out.
 
-    def __init__(self, config: Transformer, num_tokens: int, pad_id: int):
+    With n_input_bins the encoder gets bins of the control's values, the decoder the values.
+    """
+
+    def __init__(self, config: Transformer, num_tokens: int, pad_id: int, n_input_bins: int = 0):
         super().__init__()
+        self.n_input_bins = n_input_bins
         self.encoder = GeneEncoder(num_tokens, config.hidden_dim, pad_id)
-        self.value_encoder = ValueEncoder(config.hidden_dim, config.dropout)
+        bins = range(n_input_bins) if n_input_bins else None
+        self.value_encoder = ValueEncoder(config.hidden_dim, config.dropout, bins)
         # Row 0 (not perturbed) is padding and stays zero; row 2 exists in scGPT's layout only.
         self.pert_encoder = nn.Embedding(3, config.hidden_dim, padding_idx=0)
         self.transformer_encoder = TransformerEncoder(config)
@@ -270,5 +276,8 @@ class TransformerGenerator(nn.Module):
 
     def forward(self, genes_T: Tensor, control_BT: Tensor, flags_BT: Tensor) -> Tensor:
         """Every cell of a batch has the same genes, so none is padded."""
-        x_BTD = self.encoder(genes_T) + self.value_encoder(control_BT) + self.pert_encoder(flags_BT)
+        shown_BT = control_BT
+        if self.n_input_bins:
+            shown_BT = quantile_bins(control_BT, self.n_input_bins)
+        x_BTD = self.encoder(genes_T) + self.value_encoder(shown_BT) + self.pert_encoder(flags_BT)
         return self.decoder(self.transformer_encoder(x_BTD), control_BT)

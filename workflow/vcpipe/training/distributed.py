@@ -170,6 +170,11 @@ def is_queued(process: Process) -> bool:
     return process.device.type == "cuda"
 
 
+def free_memory(process: Process) -> int:
+    """Bytes of a GPU that nobody has taken; a CPU has none of its own."""
+    return torch.cuda.mem_get_info(process.device)[0] if is_queued(process) else 0
+
+
 def has_bfloat16(process: Process) -> bool:
     """Whether a GPU multiplies bfloat16; older ones would imitate it, slowly."""
     if process.device.type != "cuda":

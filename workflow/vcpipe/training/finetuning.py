@@ -1,6 +1,6 @@
 """Finetuning: a pretrained folder and a screen in, a folder that predicts perturbed cells out."""
 
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from vcpipe.data.pairing import Pairs, check_own_contexts, check_same_controls
 from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
 from vcpipe.data.screen import Screen
 from vcpipe.data.seen import seen_controls
-from vcpipe.data.splits import SplitTable, control_rows, split_digest
+from vcpipe.data.splits import SplitTable, control_rows, controls_of_set, split_digest
 from vcpipe.data.upstream_batches import UpstreamBatches
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
@@ -23,6 +23,7 @@ from vcpipe.objectives.perturbation import perturbation
 from vcpipe.training.checkpoints import ModelFolder
 from vcpipe.training.distributed import Process
 from vcpipe.training.progress import Progress
+from vcpipe.training.resident_values import place_of_values
 from vcpipe.training.run import Run, num_weights
 
 OBJECTIVES = {"perturbation": perturbation}
@@ -56,7 +57,8 @@ def finetune(
     known = known_genes(screen, vocabulary, renamed, settings.unknown_genes)
     size = base.model.model_copy(update={"dropout": config.dropout})
     torch.manual_seed(config.training.seed)
-    model = TransformerGenerator(size, len(vocabulary), vocabulary.ids[PAD])
+    bins = settings.n_input_bins
+    model = TransformerGenerator(size, len(vocabulary), vocabulary.ids[PAD], bins)
     data = {
         "data_digest": screen.data_digest,
         # The digest is of counts; the same counts on another scale are another run.
@@ -79,8 +81,9 @@ def finetune(
     make = partial(
         PerturbationBatches, screen, known, control_row=pairs.control_row, config=settings
     )
-    cells = make(cells=rows["train"])
-    held_out = make(cells=rows["val"]) if len(rows["val"]) else None
+    pool = partial(controls_of_set, screen, split, controls, use="model")
+    cells = make(cells=rows["train"], pool=pool(set_name="train"))
+    held_out = make(cells=rows["val"], pool=pool(set_name="val")) if len(rows["val"]) else None
     if held_out is None and config.training.early_stopping.monitor == "val_loss":
         raise InputError(
             "training.early_stopping.monitor is val_loss but the split has no val perturbations; "
@@ -94,12 +97,20 @@ def finetune(
         run.say(f"{unknown} genes without a token are shown as {PAD}")
     for row in matches[matches["note"] != ""].itertuples():
         run.say(f"left out, {row.fate}: {row.gene}, {row.note}")
-    if cells.unusable:
-        run.say(f"left out, the model does not know their genes: {listed(cells.unusable)}")
+    for note in cells.notes(config.training.batch_size):
+        run.say(note)
+    args = {"max_seq_len": settings.max_seq_len, "n_input_bins": bins, "loaded": loaded}
+    loss = partial(OBJECTIVES[config.objective], config=settings)
+    both = [cells, held_out] if held_out else [cells]
+    needed = reduce(np.union1d, [its.rows() for its in both])
+    values, resident, said = place_of_values(screen, known, needed, settings.data_on, process)
+    run.say(said)
+    for its in both:
+        its.values = values
+    if resident is not None:
+        loss = resident.before(loss)
     if settings.gene_sampling == "upstream":
         cells = UpstreamBatches(cells, config.training, process.world)
-    args = {"max_seq_len": settings.max_seq_len, "loaded": loaded}
-    loss = partial(OBJECTIVES[config.objective], config=settings)
     return run.train_and_write(
         *(model, loss, cells, held_out, size, vocabulary, args, out, metrics), threads=threads
     )

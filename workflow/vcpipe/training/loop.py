@@ -379,6 +379,8 @@ class _Run:
             f"epoch {progress.epoch + 1}/{config.max_epochs}: "
             f"train_loss {train_loss:.4f}{shown}, {told(self.epoch_speed)}"
         )
+        for note in self.loader.notes(progress.epoch):
+            self.say(note)
         judged = train_loss if config.early_stopping.monitor == "train_loss" else val_loss
         kept = judged is not None and self.judge(judged)
         progress.epoch, progress.segments, progress.epoch_loss = progress.epoch + 1, [], [0.0, 0.0]

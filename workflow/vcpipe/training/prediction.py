@@ -86,7 +86,10 @@ def unknown_genes(folder: ModelFolder) -> str:
 
 def build_generator(folder: ModelFolder, process: Process) -> TransformerGenerator:
     """The folder's model, every weight loaded, ready to predict."""
-    model = TransformerGenerator(folder.model, len(folder.vocabulary), folder.vocabulary.ids[PAD])
+    # Folders of earlier versions do not say: they had no bins.
+    bins = folder.args.get("n_input_bins", 0)
+    pad_id = folder.vocabulary.ids[PAD]
+    model = TransformerGenerator(folder.model, len(folder.vocabulary), pad_id, bins)
     take_weights(model, folder.state, ("",), str(folder.path / "best_model.pt"))
     return model.to(process.device).eval()
 

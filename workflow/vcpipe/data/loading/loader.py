@@ -57,6 +57,11 @@ class Loader:
             self.waited += time.perf_counter() - began
         return self._plan[1]
 
+    def notes(self, epoch: int) -> list[str]:
+        """What batches that count something have to say of an epoch."""
+        its = getattr(self.batches, "notes_of_epoch", None)
+        return its(epoch) if its else []
+
     def steps(
         self, epoch: int, done: Sequence[Segment] = (), first_step: int = 0
     ) -> Iterator[dict[str, np.ndarray]]:
