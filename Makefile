@@ -105,9 +105,10 @@ upstream-test-sources: .venv/installed.lock .venvs/census/installed.lock .venvs/
 	$(THREADS) CENSUS_PYTHON=.venvs/census/bin/python LAMINDB_PYTHON=.venvs/lamindb/bin/python \
 	  pytest -m upstream tests/upstream/test_census.py tests/upstream/test_artifacts.py
 
-# NAME=convert, or several names; without one all but full_size, which takes 60 GB of disk.
+# NAME=convert, or several names; without one all but full_size and start_up_finetune, which take
+# 60 GB of disk.
 # tests/benchmarks/__main__.py says which variables name the peers that are not installed here.
-bench: .venv/installed.lock $(if $(filter convert% start_up%,$(or $(NAME),convert)),.venvs/gears/installed.lock)
+bench: .venv/installed.lock $(if $(filter convert% start_up% perturbation_batch%,$(or $(NAME),convert)),.venvs/gears/installed.lock)
 	python -m tests.benchmarks $(NAME)
 
 # On a machine with a GPU and a torch that uses it; the table goes to tests/benchmarks/results/.

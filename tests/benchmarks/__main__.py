@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tests.benchmarks import finetuning_batches
 from tests.benchmarks.conversion import conversion
 from tests.benchmarks.engine import engine
 from tests.benchmarks.full_size import full_size
@@ -53,15 +54,21 @@ TOGETHER = {
     collate_pretrain: ["collate_pretrain"],
     step_pretrain: ["step_pretrain"],
     engine: ["engine_overhead", "checkpoint_blocking"],
+    finetuning_batches.batches: [
+        *("perturbation_batch", "perturbation_batch_held", "perturbation_batch_memory"),
+    ],
+    finetuning_batches.start: ["start_up_finetune", "start_up_finetune_memory"],
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.
-ON_REQUEST = [full_size]
+ON_REQUEST = [full_size, finetuning_batches.start]
 
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("names", nargs="*", help="benchmarks; none: all but full_size")
+    made.add_argument(
+        "names", nargs="*", help="benchmarks; none: all but full_size and start_up_finetune"
+    )
     names = made.parse_args().names
     wanted = [
         function

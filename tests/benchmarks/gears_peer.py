@@ -2,6 +2,7 @@
 
 python tests/benchmarks/gears_peer.py process FOLDER: new_data_process of FOLDER/normalised.h5ad
 python tests/benchmarks/gears_peer.py start FOLDER: open what that made, up to the first batch
+python tests/benchmarks/gears_peer.py batches FOLDER: the same, and some batches
 """
 
 import json
@@ -41,6 +42,7 @@ def process(folder: Path) -> dict:
 
 
 TOP = "top_non_dropout_de_20"
+NUM_BATCHES = 30
 
 
 def start(folder: Path) -> dict:
@@ -53,13 +55,32 @@ def start(folder: Path) -> dict:
     return {"cpu": time.process_time(), "peak_mb": peak_mb()}
 
 
+def batches(folder: Path) -> dict:
+    data = PertData(folder, default_pert_graph=False)
+    data.load(data_path=str(folder / "peer"))
+    data.prepare_split(split="simulation", seed=1)
+    data.get_dataloader(64)
+    for step, batch in enumerate(data.dataloader["train_loader"]):
+        if step == 2:
+            before = time.process_time()
+        assert batch.y.shape == (64, data.adata.n_vars)
+        if step == NUM_BATCHES + 1:
+            break
+    ms = (time.process_time() - before) / NUM_BATCHES * 1000
+    cells = [cell for its in data.dataset_processed.values() for cell in its]
+    size = sum(its.numel() * its.element_size() for cell in cells for its in (cell.x, cell.y))
+    sums = {
+        name: float(sum(cell.y.double().sum() for cell in its))
+        for name, its in data.dataset_processed.items()
+        if name != "ctrl"
+    }
+    return {"ms": ms, "kb_per_cell": size / len(cells) / 1000, "sums": sums}
+
+
+TASKS = {"process": process, "start": start, "batches": batches}
+
 if __name__ == "__main__":
     task, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     os.chdir(folder)
     sys.stdout, out = sys.stderr, sys.stdout
-    print(
-        json.dumps(
-            {"process": process, "start": start}[task](folder) | {"version": version("cell-gears")}
-        ),
-        file=out,
-    )
+    print(json.dumps(TASKS[task](folder) | {"version": version("cell-gears")}), file=out)
