@@ -17,7 +17,8 @@ from vcpipe.data.loading.position_reader import PositionReader
 from vcpipe.errors import InputError, Interrupted
 from vcpipe.training.checkpointing import read_whole
 from vcpipe.training.distributed import Process
-from vcpipe.training.loop import COLUMNS, Settings, _Run, train
+from vcpipe.training.loop import Settings, _Run, train
+from vcpipe.training.progress import COLUMNS
 
 ALONE = Process(0, 1, torch.device("cpu"))
 PROJECT = Path(__file__).parents[2]
@@ -326,7 +327,7 @@ def test_no_update_after_one_that_is_not_finite_changes_a_weight(tmp_path):
         return (value * float("nan") if next(calls) == 3 else value), count
 
     model = network()
-    quiet = {"say": lambda text: None, "threads": 1}
+    quiet = {"say": lambda text: None, "threads": 1, "scores": None}
     config = with_train_loss(settings())
     its = _Run(model, nan_once, Pairs(), None, config, ALONE, tmp_path, **quiet)
     with closing(its), closing(its.loader.steps(epoch=0)) as batches:
@@ -514,3 +515,34 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_they_go_on_exactly(tmp_
     _, resumed = in_processes(2, tmp_path / "stopped", **settings)
     assert same(resumed["weights"], whole["weights"])
     assert resumed["rows"] == whole["rows"]
+
+
+def test_a_score_that_is_monitored_is_better_the_higher_it_is(tmp_path):
+    """Weights of the second epoch, which scores highest; columns for what is said besides."""
+    said = iter([0.1, 0.7, 0.3, 0.2])
+    asked = []
+
+    def scores(model):
+        asked.append(model.training or torch.is_grad_enabled())
+        return {"val_discrimination": next(said), "val_delta_pearson": 0.0}
+
+    config = settings(early_stopping=EarlyStopping(monitor="val_discrimination", patience=2))
+    weights, progress = train(
+        *(network(), squared_error, Pairs(), Pairs(8), config, ALONE, tmp_path),
+        say=lambda text: None,
+        scores=scores,
+    )
+    assert (progress.best_epoch, progress.best) == (1, -0.7)
+    assert progress.epoch == 4
+    assert not any(asked)
+    kept = read_whole(tmp_path / "top" / f"epoch_1_update_{progress.update // 2}.pt")["model"]
+    assert same(weights, kept)
+    header, *lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header.split(",") == [*COLUMNS, "val_discrimination", "val_delta_pearson"]
+    assert {len(line.split(",")) for line in lines} == {len(COLUMNS) + 2}
+
+
+def test_a_score_that_a_run_does_not_say_cannot_be_monitored(tmp_path):
+    config = settings(early_stopping=EarlyStopping(monitor="val_delta_pearson"))
+    with pytest.raises(InputError, match="monitor is val_delta_pearson, which this run does not"):
+        run(tmp_path, config=config)

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from vcpipe.config.section import Section
 
 TO_THE_END = ("cosine_warmup", "cosine", "linear")
+# What a finetuning run says of held-out perturbations besides its loss; higher is better.
+SCORES = ("val_delta_pearson", "val_discrimination")
 # By setting of Scheduler: the schedules that read it.
 READ_BY = {
     "gamma": ("step", "cosine_restarts"),
@@ -76,10 +78,22 @@ class Scheduler(Section):
 
 
 class EarlyStopping(Section):
-    monitor: Literal["train_loss", "val_loss"] = Field(
-        "val_loss", description="the lowest value decides which weights are kept"
+    monitor: Literal["train_loss", "val_loss", "val_delta_pearson", "val_discrimination"] = Field(
+        "val_loss",
+        description="the best value decides which weights are kept: the lowest loss, or in "
+        "finetuning the highest val_delta_pearson (what sets held-out perturbations apart from the "
+        "mean of the training perturbations) or val_discrimination (their rank among each other)",
     )
     patience: int = Field(10, ge=1, description="epochs without a better value before the stop")
+
+    @property
+    def is_score(self) -> bool:
+        """Whether a higher value is better, and a run must say it of held-out perturbations."""
+        return self.monitor in SCORES
+
+    @property
+    def needs_val(self) -> bool:
+        return self.monitor != "train_loss"
 
 
 class Training(Section):

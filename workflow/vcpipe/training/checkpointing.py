@@ -15,7 +15,7 @@ from torch import Tensor
 from vcpipe.errors import InputError
 from vcpipe.files import writing
 from vcpipe.training.distributed import whole
-from vcpipe.training.progress import write_metrics
+from vcpipe.training.progress import Progress, write_metrics
 
 LAST, PREVIOUS, TOP = "last.pt", "previous.pt", "top"
 
@@ -105,7 +105,7 @@ class Checkpoints:
                 name = _name(epoch, update)
                 write_whole(self.folder / TOP / name, {"model": state["model"]})
             self._replace(state)
-            write_metrics(self.folder / "metrics.csv", progress["rows"])
+            write_metrics(self.folder / "metrics.csv", Progress(**progress))
         except InputError as error:
             # Only a full disk is one; what was there before is untouched.
             self.say(

@@ -17,6 +17,8 @@ from vcpipe.errors import InputError
 from vcpipe.training.distributed import Process, has_bfloat16, seed_draws, to_device, total
 
 Loss = Callable[[nn.Module, dict[str, Tensor], torch.Generator], tuple[Tensor, int]]
+# What a run says of held-out data besides its loss, by name; called by all processes.
+Scores = Callable[[nn.Module], dict[str, float]]
 
 # Read together for val_loss: some blocks of a store.
 CELLS_TO_VALIDATE = 4096
@@ -60,6 +62,12 @@ class Forward:
         generator = torch.Generator().manual_seed(seed_of(*key, 3))
         with self.arithmetic():
             return self.loss(model, batch | {"update": update}, generator=generator)
+
+    @torch.no_grad()
+    def score(self, model: nn.Module, scores: Scores) -> dict[str, float]:
+        model.eval()
+        with self.arithmetic():
+            return scores(model)
 
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Batches, update: int) -> float:

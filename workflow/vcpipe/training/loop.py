@@ -33,12 +33,12 @@ from vcpipe.training.distributed import (
     to_device,
     total,
 )
-from vcpipe.training.forward import Forward, Loss, usable_precision
+from vcpipe.training.forward import Forward, Loss, Scores, usable_precision
 from vcpipe.training.gradients import Gradients
 from vcpipe.training.loggers import LOGGERS
 from vcpipe.training.not_finite import first_gradient_not_finite, first_not_finite
 from vcpipe.training.optimisers import build_optimizer, check_schedule, learning_rate
-from vcpipe.training.progress import COLUMNS, Progress
+from vcpipe.training.progress import Progress
 from vcpipe.training.signals import StopRequest
 from vcpipe.training.speed import Bar, Speed, told
 
@@ -64,15 +64,17 @@ def train(
     folder: Path,
     say: Callable[[str], None] = print,
     threads: int = 1,
+    scores: Scores | None = None,
 ) -> tuple[dict[str, Tensor], Progress]:
     """Train to the end, or raise Interrupted; return the weights with the best monitored value.
 
     `threads` of a node read cells and make batches beside the model; they change nothing else.
+    `scores` says more of held-out data than its loss; one of them may be monitored.
 
     `folder` keeps the state to resume from. It must be named after everything that shapes the run
     (settings, data, code): whatever state lies there is continued.
     """
-    run = _Run(model, loss, batches, val_batches, settings, process, folder, say, threads)
+    run = _Run(model, loss, batches, val_batches, settings, process, folder, say, threads, scores)
     with closing(run), StopRequest() as stop:
         run.resume()
         while not run.finished():
@@ -100,9 +102,17 @@ class _Done:
 
 
 class _Run:
-    def __init__(self, model, loss, batches, val_batches, settings, process, folder, say, threads):
+    def __init__(
+        self, model, loss, batches, val_batches, settings, process, folder, say, threads, scores
+    ):
         self.settings, self.config, self.process = settings, settings.training, process
         self.folder, self.say, self.val_batches = folder, say, val_batches
+        self.scores = scores
+        if scores is None and self.config.early_stopping.is_score:
+            raise InputError(
+                f"training.early_stopping.monitor is {self.config.early_stopping.monitor}, which "
+                "this run does not say of its held-out cells; expected val_loss or train_loss."
+            )
         self.precision = usable_precision(self.config.precision, process)
         self.forward = Forward(loss, self.config, self.precision, process)
         self.model = model.to(process.device)
@@ -342,14 +352,23 @@ class _Run:
         return f"First of what is not finite: {found}. " if found else ""
 
     def validate_within(self) -> bool:
-        """A val_loss within an epoch; returns whether its weights are to be kept."""
+        """Look at held-out cells within an epoch; returns whether its weights are to be kept."""
         if self.val_batches is None:
             return False
         self.settle()
-        val_loss = self.forward.validate(self.model, self.val_batches, self.progress.update)
+        found = self.held_out()
         self.parallel.train()
-        self.log(self.here(), val_loss=val_loss)
-        return self.config.early_stopping.monitor == "val_loss" and self.judge(val_loss)
+        self.log(self.here(), **found)
+        monitor = self.config.early_stopping.monitor
+        return monitor in found and self.judge(found[monitor])
+
+    def held_out(self) -> dict[str, float]:
+        """val_loss, and the scores of a run that has some."""
+        update = self.progress.update
+        found = {"val_loss": self.forward.validate(self.model, self.val_batches, update)}
+        if self.scores is not None:
+            found |= self.forward.score(self.model, self.scores)
+        return found
 
     def here(self) -> dict[str, float]:
         return {"step": self.progress.update, "epoch": self.progress.epoch}
@@ -362,26 +381,28 @@ class _Run:
                 f"{self.checkpoints.update} in {self.folder}. Lower optimizer.lr, or set "
                 "training.precision to bf16-mixed or 32."
             )
-        return self.progress.judge(value, self.config.save_top_k)
+        # The lowest value is the best one.
+        sign = -1 if self.config.early_stopping.is_score else 1
+        return self.progress.judge(sign * value, self.config.save_top_k)
 
     def end_epoch(self) -> None:
         progress, config = self.progress, self.config
         train_loss = progress.epoch_loss[0] / progress.epoch_loss[1]
         is_last = progress.epoch + 1 == config.max_epochs
-        val_loss = None
+        found: dict[str, float] = {}
         if self.val_batches is not None and (
             is_last or (progress.epoch + 1) % config.validate_every_n_epochs == 0
         ):
-            val_loss = self.forward.validate(self.model, self.val_batches, self.progress.update)
-        self.log(self.here(), train_loss=train_loss, val_loss=val_loss)
-        shown = "" if val_loss is None else f", val_loss {val_loss:.4f}"
+            found = self.held_out()
+        self.log(self.here(), train_loss=train_loss, **found)
+        shown = "".join(f", {name} {value:.4f}" for name, value in found.items())
         self.say(
             f"epoch {progress.epoch + 1}/{config.max_epochs}: "
             f"train_loss {train_loss:.4f}{shown}, {told(self.epoch_speed)}"
         )
         for note in self.loader.notes(progress.epoch):
             self.say(note)
-        judged = train_loss if config.early_stopping.monitor == "train_loss" else val_loss
+        judged = (found | {"train_loss": train_loss}).get(config.early_stopping.monitor)
         kept = judged is not None and self.judge(judged)
         progress.epoch, progress.segments, progress.epoch_loss = progress.epoch + 1, [], [0.0, 0.0]
         due = progress.epoch % config.checkpoint_every_n_epochs == 0
@@ -390,7 +411,7 @@ class _Run:
 
     def log(self, row: dict[str, float], **values: float | None) -> None:
         row = row | values
-        self.progress.rows.append([row.get(column) for column in COLUMNS])
+        self.progress.note(row)
         if self.logger is not None:
             self.logger.log(row)
 
@@ -403,7 +424,11 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": vars(its)
-            | {"rows": [*its.rows], "segments": [[*each] for each in its.segments]},
+            | {
+                "rows": [*its.rows],
+                "columns": [*its.columns],
+                "segments": [[*each] for each in its.segments],
+            },
             "num_steps": self.num_steps,
             "num_updates": self.num_updates,
         }

@@ -82,7 +82,7 @@ def pretrain(
         for line in start_from(base, learner.model, learner.vocabulary, names, config).lines():
             run.say(line)
     weights = num_weights(learner.model)
-    run.say(f"{len(learned)} cells, {len(judged)} for val_loss, {weights} weights")
+    run.say(f"{len(learned)} cells, {len(judged)} for val_loss, {weights}")
     for note in learner.notes:
         run.say(note)
     return run.train_and_write(

@@ -22,7 +22,14 @@ class Progress:
     top: list[list[float]] = field(default_factory=list)
     epoch_loss: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum, count
     rows: list[list[float | None]] = field(default_factory=list)  # of metrics.csv
+    # Of the newest row; what came later stands last, and older rows are shorter.
+    columns: list[str] = field(default_factory=lambda: [*COLUMNS])
     waited: float = field(default=0.0, compare=False)  # seconds, for cells
+
+    def note(self, row: dict[str, float | None]) -> None:
+        """Add a row of metrics, and columns that no row had so far."""
+        self.columns += [name for name in row if name not in self.columns]
+        self.rows.append([row.get(column) for column in self.columns])
 
     @property
     def step(self) -> int:
@@ -38,8 +45,9 @@ class Progress:
         return entry in self.top
 
 
-def write_metrics(path: Path, rows: list[list[float | None]]) -> None:
+def write_metrics(path: Path, progress: Progress) -> None:
+    columns = progress.columns
     with writing(path) as partial, partial.open("w", newline="") as handle:
         table = csv.writer(handle, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows(rows)
+        table.writerow(columns)
+        table.writerows([*row, *[None] * (len(columns) - len(row))] for row in progress.rows)
