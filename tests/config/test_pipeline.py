@@ -151,3 +151,52 @@ def test_a_name_that_is_no_file_name_is_refused(values, name):
 def test_labels_and_patterns_that_mean_nothing_are_refused(values, key, value, message):
     values["datasets"]["d"] |= {"control_label": "NT", key: value}
     assert message in wrong(values)
+
+
+def test_seeds_and_a_twin_are_runs_of_their_own_and_their_means(values):
+    values["finetune"]["f"] |= {"seeds": [3, 5], "random_init_twin": True, "dropout": 0.1}
+    pipeline, _ = read_pipeline(values=values)
+    runs = pipeline.with_all_runs().finetune
+    assert {(name, run.training.seed, run.initial_weights) for name, run in runs.items()} == {
+        (f"f{twin}_seed{seed}", seed, weights)
+        for seed in (3, 5)
+        for twin, weights in (("", "pretrained"), ("_random", "random"))
+    }
+    assert pipeline.ensembles() == {
+        "f": ["f_seed3", "f_seed5"],
+        "f_random": ["f_random_seed3", "f_random_seed5"],
+    }
+    # What trains a run is told of it alone: another seed beside it trains nothing anew.
+    assert all(run.seeds == [] and not run.random_init_twin for run in runs.values())
+    assert all(run.dropout == 0.1 for run in runs.values())
+
+
+def test_a_run_without_seeds_is_one_run(values):
+    pipeline, _ = read_pipeline(values=values)
+    assert pipeline.with_all_runs() == pipeline
+    assert pipeline.ensembles() == {}
+    values["finetune"]["f"]["random_init_twin"] = True
+    pipeline, _ = read_pipeline(values=values)
+    assert list(pipeline.with_all_runs().finetune) == ["f", "f_random"]
+    assert pipeline.ensembles() == {}
+
+
+def test_a_twin_or_a_seed_must_not_take_the_name_of_another_run(values):
+    values["finetune"]["f_random"] = dict(values["finetune"]["f"])
+    values["finetune"]["f_seed1"] = dict(values["finetune"]["f"])
+    values["finetune"]["f"] |= {"random_init_twin": True}
+    assert "finetune.f.random_init_twin makes a run f_random, and finetune has one" in wrong(values)
+    values["finetune"]["f"] |= {"random_init_twin": False, "seeds": [1, 2]}
+    assert "finetune.f.seeds makes a run f_seed1" in wrong(values)
+    values["finetune"]["f"]["seeds"] = [1, 1]
+    assert "seeds are [1, 1]; expected each of them once" in wrong(values)
+
+
+def test_only_finetuning_can_be_stopped_by_scores_of_perturbations(values):
+    monitor = {"training": {"early_stopping": {"monitor": "val_delta_pearson"}}}
+    values["finetune"]["f"] |= monitor
+    read_pipeline(values=values)
+    values["pretrain"]["p"] |= monitor
+    assert "pretrain.p.training.early_stopping.monitor is val_delta_pearson, which only" in wrong(
+        values
+    )

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from vcpipe.config.adapting import Adapting
 from vcpipe.config.loading import Loading
 from vcpipe.config.section import Name, Section
 from vcpipe.config.training import Optimizer, Scheduler, Training
@@ -89,6 +90,21 @@ class Perturbation(GeneMatching):
         description="least share of genes that the checkpoint's vocabulary must hold",
     )
 
+    delta_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="squared errors are weighted by 1 + this × how much the gene changes on "
+        "average under the cell's perturbation, by the training cells and relative to other genes; "
+        "0: all genes count the same (scGPT)",
+    )
+    val_cells: int = Field(
+        32,
+        ge=1,
+        description="control cells from which val_delta_pearson and val_discrimination predict "
+        "each val perturbation, where early_stopping monitors one of them",
+    )
+
     @model_validator(mode="after")
     def _upstream_keeps_targets_by_chance(self):
         if self.gene_sampling == "upstream" and self.always_sample_targets:
@@ -110,7 +126,7 @@ class Perturbation(GeneMatching):
         return GeneMatching(gene_aliases=self.gene_aliases)
 
 
-class Finetune(Section):
+class Finetune(Adapting):
     dataset: Name = Field(description="a name in datasets")
     split: Name = Field(description="a name in splits")
     pretrained: str = Field(
@@ -129,6 +145,20 @@ class Finetune(Section):
     optimizer: Optimizer = Field(Optimizer(), description="how weights move")
     scheduler: Scheduler = Field(Scheduler(), description="how the rate changes")
     training: Training = Field(Training(), description="the loop")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="train once with each training.seed, as <name>_seed<n>; <name> then is the "
+        "mean of their predicted cells",
+    )
+    random_init_twin: bool = Field(
+        False, description="train the same without pretrained weights, too, as <name>_random"
+    )
+
+    @model_validator(mode="after")
+    def _seeds_differ(self):
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}; expected each of them once")
+        return self
 
     @model_validator(mode="after")
     def _upstream_has_its_own_order(self):
@@ -138,3 +168,26 @@ class Finetune(Section):
                 "loading says another; leave loading out"
             )
         return self
+
+    def runs(self, name: str) -> dict[str, "Finetune"]:
+        """Every training that this asks for, by name."""
+        one = self.model_copy(update={"seeds": [], "random_init_twin": False})
+        found = {name: one}
+        if self.random_init_twin:
+            found[f"{name}_random"] = one.model_copy(update={"initial_weights": "random"})
+        if not self.seeds:
+            return found
+        return {
+            f"{its}_seed{seed}": run.model_copy(
+                update={"training": run.training.model_copy(update={"seed": seed})}
+            )
+            for its, run in found.items()
+            for seed in self.seeds
+        }
+
+    def ensembles(self, name: str) -> dict[str, list[str]]:
+        """The names of runs whose predictions are averaged, by the name of their mean."""
+        if not self.seeds:
+            return {}
+        names = [name, f"{name}_random"] if self.random_init_twin else [name]
+        return {its: [f"{its}_seed{seed}" for seed in self.seeds] for its in names}

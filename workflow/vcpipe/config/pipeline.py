@@ -43,6 +43,18 @@ class Pipeline(Section):
         None, description="scDataset's training experiments; null: none (results/loader/)"
     )
 
+    def with_all_runs(self) -> "Pipeline":
+        """The same, where each seed and each twin without pretraining is a run of its own."""
+        runs = [its.runs(name) for name, its in self.finetune.items()]
+        return self.model_copy(
+            update={"finetune": {name: its for each in runs for name, its in each.items()}}
+        )
+
+    def ensembles(self) -> dict[str, list[str]]:
+        """Means of several seeds: the finetuning runs that each is made of."""
+        found = [its.ensembles(name) for name, its in self.finetune.items()]
+        return {name: members for each in found for name, members in each.items()}
+
     def run_of(self, folder: str) -> str | None:
         """The pretraining run that writes a folder; None where it is a user's own."""
         return next((run for run in self.pretrain if normpath(folder) == folder_of(run)), None)
@@ -110,7 +122,13 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         found += rate_contradictions(f"pretrain.{name}.", run.optimizer, run.scheduler)
         corpus = pipeline.preprocess.get(run.corpus)
         keeps_none = corpus is None or not corpus.cell_split.keeps_val()
-        monitored = run.training.early_stopping.monitor == "val_loss"
+        early = run.training.early_stopping
+        if early.is_score:
+            found.append(
+                f"pretrain.{name}.training.early_stopping.monitor is {early.monitor}, which only "
+                "finetuning says of perturbations; expected val_loss or train_loss"
+            )
+        monitored = early.monitor == "val_loss"
         if run.val_fraction == 0 and keeps_none and monitored:
             found.append(
                 f"pretrain.{name}.val_fraction is 0 but training.early_stopping.monitor is val_loss"
@@ -123,9 +141,10 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
             found.append(f"finetune.{name} has the name of a baseline; give it another")
         if check_name(f"finetune.{name}.split", run.split, "splits"):
             split = pipeline.splits[run.split]
-            if split.never_has_val() and run.training.early_stopping.monitor == "val_loss":
+            early = run.training.early_stopping
+            if split.never_has_val() and early.needs_val:
                 found.append(
-                    f"finetune.{name}.training.early_stopping.monitor is val_loss but "
+                    f"finetune.{name}.training.early_stopping.monitor is {early.monitor} but "
                     f"splits.{run.split} keeps no perturbation for val; expected train_loss"
                 )
         its = pipeline.pretrain.get(run.pretrained)
@@ -143,6 +162,12 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
         found += finetune_loading_contradictions(name, run.loading)
         found += _leaks(pipeline, name, run)
         found += _strays(pipeline, name, run)
+        made = {*run.runs(name), *run.ensembles(name)} - {name}
+        if twice := sorted(made & set(pipeline.finetune)):
+            found.append(
+                f"finetune.{name}.{'seeds' if run.seeds else 'random_init_twin'} makes a run "
+                f"{listed(twice)}, and finetune has one of that name; give that another"
+            )
     return found
 
 

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 
 from vcpipe.config.finetune import Perturbation
 from vcpipe.data.grouped_values import Groups, pick_groups
@@ -128,7 +129,9 @@ class PerturbationBatches:
         config: Perturbation,
         pool: np.ndarray,
         values: Values | None = None,
+        weights: pd.DataFrame | None = None,
     ):
+        """`weights` say what a gene's error counts by condition; of others all count the same."""
         self.known, self.config = known, config
         if not config.include_controls:
             cells = cells[screen.condition[cells] != CONTROL]
@@ -153,6 +156,12 @@ class PerturbationBatches:
         labels = {
             name: getattr(screen, name)[self.cells] for name in ("condition", "cell_type", "batch")
         }
+        self.weights = None
+        if weights is not None:
+            # The last row is of conditions without weights.
+            known_PG = weights.to_numpy(dtype=np.float32)[:, known.columns]
+            self.weights = np.pad(known_PG, ((0, 1), (0, 0)), constant_values=1)
+            self.weights_row = weights.index.get_indexer(self.condition)
         self.reader = PositionReader(len(self.cells), labels)
         self.seen: dict[int, Counter] = {}  # by epoch
         self.counting = Lock()  # several threads make batches
@@ -181,11 +190,14 @@ class PerturbationBatches:
         if self.partners is not None:
             control = self.partners.drawn(positions, draw)
         rows = np.stack([control, self.cells[positions]])
-        return {
+        made = {
             "genes": self.known.token_ids[chosen].astype(np.int64),
             "flags": flags_BT,
             **self.values.of(rows, chosen),
         }
+        if self.weights is not None:
+            made["weights"] = self.weights[np.ix_(self.weights_row[positions], chosen)]
+        return made
 
     def rows(self) -> np.ndarray:
         """All rows of the screen that batches may ask values of."""

@@ -19,12 +19,15 @@ class SelfAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * config.hidden_dim, config.hidden_dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * config.hidden_dim))
         self.out_proj = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.in_proj_lora: nn.Module | None = None  # see models/lora.py
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor, sequences: Sequences | None, is_causal: bool = False) -> Tensor:
         """x is [N, D] where sequences say which tokens belong together, else [B, T, D]."""
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if self.in_proj_lora is not None:
+            qkv = qkv + self.in_proj_lora(x)
         qkv = qkv.unflatten(-1, (3, self.num_heads, -1))
         if sequences is not None:
             return self.out_proj(attend(qkv, sequences, is_causal).flatten(1))

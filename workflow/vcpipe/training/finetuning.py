@@ -1,5 +1,6 @@
 """Finetuning: a pretrained folder and a screen in, a folder that predicts perturbed cells out."""
 
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from vcpipe.config.finetune import Finetune
+from vcpipe.data.condition_means import gene_weights, training_effects
 from vcpipe.data.gene_names import match_genes, read_aliases, renamed_genes
 from vcpipe.data.model_cells import model_rows
 from vcpipe.data.pairing import Pairs, check_own_contexts, check_same_controls
@@ -17,11 +19,14 @@ from vcpipe.data.splits import SplitTable, control_rows, controls_of_set, split_
 from vcpipe.data.upstream_batches import UpstreamBatches
 from vcpipe.data.vocabulary import PAD, check_match
 from vcpipe.errors import InputError, listed
+from vcpipe.models.embedding_rows import keep_rows
+from vcpipe.models.lora import add_lora, freeze, merged
 from vcpipe.models.scgpt import SHARED, TransformerGenerator
 from vcpipe.models.weights import take_weights
 from vcpipe.objectives.perturbation import perturbation
 from vcpipe.training.checkpoints import ModelFolder
 from vcpipe.training.distributed import Process
+from vcpipe.training.perturbation_scores import PerturbationScores
 from vcpipe.training.progress import Progress
 from vcpipe.training.resident_values import place_of_values
 from vcpipe.training.run import Run, num_weights
@@ -45,6 +50,12 @@ def finetune(
 ) -> Progress:
     """Finetune a folder's encoder on the split's training perturbations."""
     settings, vocabulary = config.perturbation, base.vocabulary
+    if config.seeds or config.random_init_twin:
+        raise InputError(
+            f"seeds is {config.seeds} and random_init_twin {config.random_init_twin}, which make "
+            "several runs; expected one of them. Snakemake starts each; here, leave both out and "
+            "set training.seed and initial_weights."
+        )
     check_unseen(base, screen, split, controls)
     check_same_controls(pairs, screen, controls)
     check_own_contexts(pairs, screen, split)
@@ -78,18 +89,39 @@ def finetune(
             run.say(line)
         for name in loaded:
             run.say(f"loaded {name} {tuple(model.state_dict()[name].shape)}")
+    rows_of_data = keep_rows(model, "encoder.embedding", known.token_ids)
+    known = replace(known, token_ids=rows_of_data.places(known.token_ids))
+    freeze(model, [*config.freeze, *(SHARED if config.lora else ())])
+    if config.lora:
+        adapted = add_lora(model, config.lora)
+        run.say(f"{len(adapted)} linear layers learn changes of rank {config.lora.rank}")
     make = partial(
         PerturbationBatches, screen, known, control_row=pairs.control_row, config=settings
     )
+    weights = None
+    if settings.delta_weight:
+        effects = training_effects(screen, split, controls, pairs.control_row)
+        weights = gene_weights(effects, settings.delta_weight)
     pool = partial(controls_of_set, screen, split, controls, use="model")
-    cells = make(cells=rows["train"], pool=pool(set_name="train"))
+    cells = make(cells=rows["train"], pool=pool(set_name="train"), weights=weights)
     held_out = make(cells=rows["val"], pool=pool(set_name="val")) if len(rows["val"]) else None
-    if held_out is None and config.training.early_stopping.monitor == "val_loss":
+    early = config.training.early_stopping
+    if held_out is None and early.needs_val:
         raise InputError(
-            "training.early_stopping.monitor is val_loss but the split has no val perturbations; "
-            "expected train_loss, or a split with val."
+            f"training.early_stopping.monitor is {early.monitor} but the split has no val "
+            "perturbations; expected train_loss, or a split with val."
         )
-    run.say(f"{len(cells.cells)} cells of {len(known.columns)} genes, {num_weights(model)} weights")
+    scores = None
+    if early.is_score:
+        scores = PerturbationScores(
+            *(screen, split, controls, known),
+            num_cells=settings.val_cells,
+            max_seq_len=settings.max_seq_len,
+            batch_size=config.training.batch_size,
+            seed=config.training.seed,
+            process=process,
+        )
+    run.say(f"{len(cells.cells)} cells of {len(known.columns)} genes, {num_weights(model)}")
     if renamed:
         run.say(f"{len(renamed)} genes have the token of another of their names")
     unknown = int((token_ids < 0).sum())
@@ -112,7 +144,12 @@ def finetune(
     if settings.gene_sampling == "upstream":
         cells = UpstreamBatches(cells, config.training, process.world)
     return run.train_and_write(
-        *(model, loss, cells, held_out, size, vocabulary, args, out, metrics), threads=threads
+        *(model, loss, cells, held_out, size, vocabulary, args, out, metrics),
+        threads=threads,
+        scores=scores,
+        exported=lambda state: rows_of_data.filled(
+            merged(state, config.lora) if config.lora else state
+        ),
     )
 
 
