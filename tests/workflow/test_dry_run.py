@@ -59,6 +59,28 @@ def test_gpu_rules_ask_for_gpus_and_every_rule_for_memory_and_time(fresh):
     }
 
 
+def test_every_seed_and_every_twin_is_a_run_and_the_mean_of_seeds_is_scored_beside_them(fresh):
+    seeds = "seeds: [0, 1]\n    random_init_twin: true\n    perturbation: {max_seq_len: 32}"
+    fresh.edit("tests/workflow/config.yaml", "perturbation: {max_seq_len: 32}", seeds)
+    jobs = fresh.planned()
+    assert jobs["finetune_perturbation"] == 4
+    assert jobs["average_predictions"] == 2
+    assert jobs["predict_perturbations"] == 4 + 3
+    assert jobs["score_perturbations"] == 4 + 2 + 3
+
+
+@pytest.mark.parametrize("name", ["demo", "datlinger"])
+def test_the_comparisons_of_options_can_be_planned(fresh, name):
+    config = fresh.folder / f"config/comparisons/{name}.yaml"
+    # Stands for the file that a user puts there.
+    path = fresh.folder / "resources/data/datlinger_jurkat_cropseq_counts.h5ad"
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    jobs = fresh.planned(config=str(config))
+    assert jobs["finetune_perturbation"] == 16
+    assert jobs["average_predictions"] == 8
+
+
 def test_a_misspelt_key_stops_the_dry_run_and_names_the_nearest(fresh):
     fresh.edit("tests/workflow/config.yaml", "batch_size", "batch_sise")
     done = fresh.run("results/eval/summary.csv", "-n", check=False)

@@ -66,6 +66,8 @@ BY_RULES = {
     *(("Corpus", name) for name in ("datasets", "atlases", "split", "like")),
     *(("Atlas", name) for name in ("census", "artifact", "simulate")),
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
+    # Runs are made of them before a rule sees one: tests/config/test_pipeline.py.
+    ("Finetune", "random_init_twin"),
     ("Pretrain", "corpus"),
     *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
     # Read through SpecialTokens.names(): tests/data/test_vocabulary_building.py.
@@ -418,7 +420,8 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
     )
     first.run()
     learn_from_genes(first)
-    table.write_text(first.split.read_text())
+    # Two perturbations of val, which a score of val perturbations compares.
+    table.write_text(first.split.read_text().replace("+ctrl\ttrain\t", "+ctrl\tval\t", 1))
     # A few keys are read only where another has a certain value.
     second = Chain(
         tmp_path / "second",
@@ -428,6 +431,12 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
             "pretrain": {
                 "tiny_masked": {
                     "masked_values": {"ecs_weight": 10, "cce_weight": 10, "gen_weight": 1}
+                }
+            },
+            "finetune": {
+                "tiny_model": {
+                    "lora": {"rank": 2},
+                    "training": {"early_stopping": {"monitor": "val_delta_pearson"}},
                 }
             },
             "preprocess": {

@@ -28,6 +28,9 @@ PIPELINE, _ = read_pipeline(
     source=", ".join(str(path) for path in workflow.configfiles) or "the configuration",
 )
 check_files(PIPELINE)
+# Means of several seeds are no runs of their own; every seed is.
+ENSEMBLES = PIPELINE.ensembles()
+PIPELINE = PIPELINE.with_all_runs()
 
 # Where a profile asks for conda and there is none, .venv serves: requirements.lock has the same pins.
 DEPLOYMENT = workflow.deployment_settings
@@ -82,7 +85,8 @@ wildcard_constraints:
     corpus=one_of(PIPELINE.preprocess),
     atlas=one_of(PIPELINE.atlases),
     baseline=one_of(BASELINES),
-    model=one_of([*PIPELINE.finetune, *BASELINES]),
+    model=one_of([*PIPELINE.finetune, *ENSEMBLES, *BASELINES]),
+    ensemble=one_of(ENSEMBLES),
 
 
 def raw_cells(wildcards):
@@ -302,9 +306,21 @@ def model_of(wildcards):
     return "results/finetune_perturbation/{model}/checkpoint"
 
 
+def predictions_of(wildcards):
+    """The predicted cells that are scored: of a model, or the mean of several seeds."""
+    rule_name = (
+        "average_predictions" if wildcards.model in ENSEMBLES else "predict_perturbations"
+    )
+    return f"results/{rule_name}/{{dataset}}/{{split}}/{{model}}.h5ad"
+
+
 def scored_models():
-    """(dataset, split, model) of the summary: every finetuning run, and all baselines beside it."""
+    """(dataset, split, model) of the summary: every finetuning run, and all baselines beside it.
+
+    The mean of several seeds stands beside them.
+    """
     runs = {name: (run.dataset, run.split) for name, run in PIPELINE.finetune.items()}
+    runs |= {name: runs[members[0]] for name, members in ENSEMBLES.items()}
     tasks = sorted(set(runs.values())) or [
         (dataset, split) for dataset in PIPELINE.datasets for split in PIPELINE.splits
     ]

@@ -41,9 +41,28 @@ rule predict_perturbations:
         " --name {wildcards.model} --config {params.config:q} --out {output} > {log} 2>&1"
 
 
+rule average_predictions:
+    input:
+        lambda wildcards: [
+            f"results/predict_perturbations/{{dataset}}/{{split}}/{member}.h5ad"
+            for member in ENSEMBLES[wildcards.ensemble]
+        ],
+    output:
+        "results/average_predictions/{dataset}/{split}/{ensemble}.h5ad",
+    log:
+        "results/logs/average_predictions/{dataset}/{split}/{ensemble}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    params:
+        code=code("average_predictions"),
+    shell:
+        "python -m scripts.average_predictions --predictions {input}"
+        " --name {wildcards.ensemble} --out {output} > {log} 2>&1"
+
+
 rule score_perturbations:
     input:
-        predictions="results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
+        predictions=predictions_of,
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
         split="results/split_perturbations/{dataset}/{split}.tsv",
         controls="results/pair_controls/{dataset}/controls.tsv",
