@@ -18,6 +18,7 @@ from tests.benchmarks.engine import engine
 from tests.benchmarks.full_size import full_size
 from tests.benchmarks.loading import loading
 from tests.benchmarks.measuring import Row
+from tests.benchmarks.perturbation import infer_18k, step_perturbation, step_perturbation_bf16
 from tests.benchmarks.preparation_pairs import paired, panel_views
 from tests.benchmarks.preparation_store import preparation_store
 from tests.benchmarks.preparation_tokens import bin_3k, bin_18k, binned_tokens, rank_tokens
@@ -53,6 +54,9 @@ TOGETHER = {
     heads: ["heads", "heads_values", "heads_mvc", "heads_decoder"],
     collate_pretrain: ["collate_pretrain"],
     step_pretrain: ["step_pretrain"],
+    step_perturbation: ["step_perturbation"],
+    step_perturbation_bf16: ["step_perturbation_bf16"],
+    infer_18k: ["infer_18k"],
     engine: ["engine_overhead", "checkpoint_blocking"],
     finetuning_batches.batches: [
         *("perturbation_batch", "perturbation_batch_held", "perturbation_batch_memory"),

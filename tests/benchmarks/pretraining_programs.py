@@ -48,10 +48,12 @@ SPECIAL = Specials(0, 1, -1, 0, -2, -1)
 FIRST_GENE = 2
 
 
-def in_turns(ours: Callable[[], object], peer: Callable[[], object]) -> dict:
+def in_turns(
+    ours: Callable[[], object], peer: Callable[[], object], repeats: int = REPEATS
+) -> dict:
     """CPU milliseconds of both, after each has run once."""
     found = {"ours": [], "peer": []}
-    for turn in range(REPEATS + 1):
+    for turn in range(repeats + 1):
         for name, work in (("ours", ours), ("peer", peer)):
             before = time.process_time()
             work()
