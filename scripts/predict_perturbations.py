@@ -1,4 +1,4 @@
-"""Predict the cells of held-out perturbations, with a finetuned model or a fitted baseline.
+"""Predict the cells of held-out or listed perturbations, with a finetuned model or a baseline.
 
     python -m scripts.predict_perturbations \\
         --cells results/convert_to_gears/demo/perturb_processed.h5ad \\
@@ -10,6 +10,10 @@
 --model is a folder of finetune_perturbation or a file of fit_baseline. Every predicted cell comes
 from a control cell of the models' half; the other half is kept for scoring. Where the split keeps
 no perturbation for testing, the training perturbations are predicted.
+
+--targets is a table of other perturbations, A or A+B, with the number of cells of each: columns
+target_gene, n_cells and, for library_sizes=listed, median_umi_per_cell. The model need not have
+seen them; their genes must be genes of the model. With counts=true the file has raw counts, too.
 """
 
 from pathlib import Path
@@ -26,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument(
         "--model", type=Path, required=True, help="checkpoint folder or baseline file"
     )
+    made.add_argument("--targets", type=Path, help="list of targets (default: those of the split)")
     made.add_argument("--name", required=True, help="what the summary calls the model")
     made.add_argument("--out", type=Path, required=True, help="h5ad of predicted cells to write")
     made.add_argument(
@@ -38,15 +43,16 @@ def main(argv: list[str] | None = None) -> None:
     from vcpipe.data.splits import read_controls, read_split
 
     screen = open_screen(args.cells)
-    split, controls = read_split(args.split), read_controls(args.controls)
+    held_out = read_split(args.split), read_controls(args.controls)
+    with_what = {"path": args.model, "config": args.config, "targets": args.targets}
     if args.model.is_dir():
         from vcpipe.training.prediction import predictions
 
-        cells, about = predictions(screen, split, controls, args.model, args.config, args.devices)
+        cells, about = predictions(screen, *held_out, **with_what, devices=args.devices)
     else:
         from vcpipe.evaluation.prediction import predictions
 
-        cells, about = predictions(screen, split, controls, args.model, args.config)
+        cells, about = predictions(screen, *held_out, **with_what)
     about |= {"model": args.name, "dataset": screen.name, "split": args.split.stem}
     write_predictions(args.out, cells, screen.genes, about)
     print(f"wrote {args.out}", *about["notes"], sep="\n")

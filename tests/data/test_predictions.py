@@ -1,6 +1,7 @@
 """Predictions are written whole, aligned by gene name, and checked before they are scored."""
 
 import json
+from collections.abc import Iterator
 
 import anndata as ad
 import h5py
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from vcpipe.data.predicted_cells import PredictedCells
 from vcpipe.data.predictions import open_predictions, write_predictions
 from vcpipe.errors import InputError
 
@@ -34,6 +36,10 @@ def prediction(cells) -> ad.AnnData:
     )
 
 
+def predicted(cells: dict[str, np.ndarray]) -> Iterator[PredictedCells]:
+    return (PredictedCells(*item) for item in cells.items())
+
+
 def read_all(path) -> np.ndarray:
     predictions = open_predictions(path, GENES, CONDITIONS)
     return np.vstack([values_CG for _, values_CG in predictions.chunks(size=4)])
@@ -48,14 +54,14 @@ def refusal(prediction: ad.AnnData, path) -> str:
 
 def test_cells_come_back_as_they_were_written(cells, tmp_path):
     path = tmp_path / "mine.h5ad"
-    write_predictions(path, iter(cells.items()), GENES, ABOUT)
+    write_predictions(path, predicted(cells), GENES, ABOUT)
     np.testing.assert_array_equal(read_all(path), np.vstack(list(cells.values())))
     assert open_predictions(path, GENES, CONDITIONS).about["model"] == "mine"
 
 
 def test_anndata_reads_what_we_write(cells, tmp_path):
     path = tmp_path / "mine.h5ad"
-    write_predictions(path, iter(cells.items()), GENES, ABOUT)
+    write_predictions(path, predicted(cells), GENES, ABOUT)
     found = ad.read_h5ad(path)
     assert found.X.dtype == np.float32
     assert found.var_names.tolist() == GENES.tolist()
@@ -65,7 +71,7 @@ def test_anndata_reads_what_we_write(cells, tmp_path):
 
 def test_a_failed_prediction_leaves_no_file(cells, tmp_path):
     def failing():
-        yield from cells.items()
+        yield from predicted(cells)
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -100,7 +106,7 @@ def test_missing_and_surplus_perturbations_are_named(prediction, tmp_path):
 
 def test_genes_that_stand_twice_are_refused(cells, tmp_path):
     path = tmp_path / "mine.h5ad"
-    write_predictions(path, iter(cells.items()), np.array(["A", "B", "B"]), ABOUT)
+    write_predictions(path, predicted(cells), np.array(["A", "B", "B"]), ABOUT)
     with pytest.raises(InputError, match="genes twice: B"):
         read_all(path)
 

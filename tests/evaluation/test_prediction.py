@@ -28,7 +28,7 @@ def predict(files, path, num_cells: int = 7):
     screen = open_screen(files.cells)
     split, controls = read_split(files.split), read_controls(files.controls)
     cells, about = predictions(screen, split, controls, path, Prediction(num_cells=num_cells))
-    return screen, dict(cells), about
+    return screen, {one.condition: one.values_CG for one in cells}, about
 
 
 @pytest.mark.parametrize("baseline", ["no_change", "train_mean", "ridge_pca"])

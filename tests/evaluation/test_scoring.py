@@ -10,6 +10,7 @@ import pytest
 from scripts import fit_baseline, score_perturbations
 from vcpipe.config.eval import Scoring
 from vcpipe.data.model_cells import evaluated_conditions
+from vcpipe.data.predicted_cells import PredictedCells
 from vcpipe.data.predictions import open_predictions, write_predictions
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import read_controls, read_split
@@ -36,7 +37,7 @@ def scored(files, predict, tmp_path, model="mine", config=None):
     split, controls = read_split(files.split), read_controls(files.controls)
     conditions = list(evaluated_conditions(split))
     path = tmp_path / f"{model}.h5ad"
-    cells = ((condition, predict(condition)) for condition in conditions)
+    cells = (PredictedCells(condition, predict(condition)) for condition in conditions)
     write_predictions(path, cells, screen.genes, {**ABOUT, "model": model})
     predictions = open_predictions(path, screen.genes, conditions)
     return score(screen, predictions, split, controls, config or Scoring())
@@ -145,7 +146,7 @@ def test_predictions_from_other_data_are_refused(simulate, tmp_path):
     screen = open_screen(files.cells)
     split = read_split(files.split)
     conditions = list(evaluated_conditions(split))
-    cells = ((condition, truth(files, condition)) for condition in conditions)
+    cells = (PredictedCells(one, truth(files, one)) for one in conditions)
     about = {**ABOUT, "model": "mine", "data_digest": "other"}
     write_predictions(tmp_path / "mine.h5ad", cells, screen.genes, about)
     predictions = open_predictions(tmp_path / "mine.h5ad", screen.genes, conditions)

@@ -329,7 +329,7 @@ def test_a_store_of_another_vocabulary_is_refused(screen, tmp_path):
 def predicted(screen, split, controls, folder, **config):
     config = Prediction(**({"num_cells": 5, "batch_size": 2} | config))
     cells, about = predictions(screen, split, controls, folder.path, config, devices=0)
-    return dict(cells), about
+    return {one.condition: one.values_CG for one in cells}, about
 
 
 def test_a_model_of_another_split_is_refused(run_pretrain, run_finetune, screen, controls):

@@ -293,15 +293,27 @@ def content_to_embed(wildcards):
     return [content_of(file) for path in paths for file in files_in(path)]
 
 
+def split_of(targets):
+    """The split whose models predict some targets: those it holds out, or those of a list."""
+    if targets in PIPELINE.target_lists:
+        return PIPELINE.target_lists[targets].split
+    return targets
+
+
+def split_to_predict(wildcards):
+    return f"results/split_perturbations/{wildcards.dataset}/{split_of(wildcards.targets)}.tsv"
+
+
 def model_of(wildcards):
     """What predict_perturbations predicts with: a baseline's file or a run's folder."""
+    split = split_of(wildcards.targets)
     if wildcards.model in BASELINES:
-        return "results/fit_baseline/{dataset}/{split}/{model}.npz"
+        return f"results/fit_baseline/{wildcards.dataset}/{split}/{wildcards.model}.npz"
     run = PIPELINE.finetune[wildcards.model]
-    if (run.dataset, run.split) != (wildcards.dataset, wildcards.split):
+    if (run.dataset, run.split) != (wildcards.dataset, split):
         raise InputError(
             f"finetune.{wildcards.model} is trained on {run.dataset}/{run.split}; "
-            f"there is no prediction for {wildcards.dataset}/{wildcards.split}."
+            f"there is no prediction for {wildcards.dataset}/{split}."
         )
     return "results/finetune_perturbation/{model}/checkpoint"
 
@@ -312,6 +324,20 @@ def predictions_of(wildcards):
         "average_predictions" if wildcards.model in ENSEMBLES else "predict_perturbations"
     )
     return f"results/{rule_name}/{{dataset}}/{{split}}/{{model}}.h5ad"
+
+
+def list_to_predict(wildcards):
+    """The user's list of targets, as an option; nothing where those of a split are predicted."""
+    if wildcards.targets not in PIPELINE.target_lists:
+        return ""
+    return f"--targets {shlex.quote(PIPELINE.target_lists[wildcards.targets].path)}"
+
+
+def content_of_targets(wildcards):
+    """The content of that list."""
+    if wildcards.targets not in PIPELINE.target_lists:
+        return []
+    return content_of(PIPELINE.target_lists[wildcards.targets].path)
 
 
 def scored_models():

@@ -21,24 +21,29 @@ rule fit_baseline:
 rule predict_perturbations:
     input:
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
-        split="results/split_perturbations/{dataset}/{split}.tsv",
+        split=split_to_predict,
         controls="results/pair_controls/{dataset}/controls.tsv",
         model=model_of,
     output:
-        "results/predict_perturbations/{dataset}/{split}/{model}.h5ad",
+        "results/predict_perturbations/{dataset}/{targets}/{model}.h5ad",
     log:
-        "results/logs/predict_perturbations/{dataset}/{split}/{model}.log",
+        "results/logs/predict_perturbations/{dataset}/{targets}/{model}.log",
+    wildcard_constraints:
+        targets=one_of([*PIPELINE.splits, *PIPELINE.target_lists]),
     conda:
         "../../envs/train.yaml"
     resources:
         gpu=lambda wildcards: 0 if wildcards.model in BASELINES else 1,
     params:
         config=settings(PIPELINE.eval.prediction),
+        targets=list_to_predict,
+        data=content_of_targets,
         code=code("predict_perturbations"),
     shell:
         "python -m scripts.predict_perturbations --devices {resources.gpu} --cells {input.cells}"
         " --split {input.split} --controls {input.controls} --model {input.model:q}"
-        " --name {wildcards.model} --config {params.config:q} --out {output} > {log} 2>&1"
+        " {params.targets} --name {wildcards.model} --config {params.config:q}"
+        " --out {output} > {log} 2>&1"
 
 
 rule average_predictions:

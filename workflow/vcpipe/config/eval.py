@@ -46,11 +46,53 @@ class Baselines(Section):
 
 
 class Prediction(Section):
+    """Predicted cells of a split's evaluated perturbations, or of a list of targets."""
+
     num_cells: int = Field(
-        100, ge=1, description="predicted cells per perturbation, each from a control cell"
+        100,
+        ge=1,
+        description="predicted cells per perturbation of a split, each from a control cell; "
+        "lists have their own numbers",
+    )
+    genes_per_pass: Literal["chunks", "full"] = Field(
+        "chunks",
+        description="chunks: random parts of at most max_seq_len genes, the perturbed ones in "
+        "each; full: all genes at once, more than training saw",
+    )
+    passes: int = Field(
+        1, ge=1, description="genes_per_pass chunks: predictions averaged, each of other chunks"
+    )
+    unknown_targets: Literal["error", "no_change"] = Field(
+        "error",
+        description="listed targets that are no gene of the model: stop, or predict control cells",
+    )
+    counts: bool = Field(
+        False, description="also draw raw counts of the predicted cells (layers['counts'])"
+    )
+    count_sampling: Literal["multinomial", "poisson"] = Field(
+        "multinomial",
+        description="counts: multinomial gives a cell exactly its library size, poisson on average",
+    )
+    library_sizes: Literal["controls", "listed"] = Field(
+        "controls",
+        description="counts: as many as the control cell has that a cell comes from; "
+        "listed: these, scaled to the median_umi_per_cell of a list",
     )
     batch_size: int = Field(32, ge=1, description="cells per forward pass")
-    seed: int = Field(0, ge=0, description="decides which control cells")
+    seed: int = Field(0, ge=0, description="decides which control cells, which chunks, and counts")
+
+    @model_validator(mode="after")
+    def _settings_are_read(self):
+        if self.genes_per_pass == "full" and self.passes > 1:
+            raise ValueError(
+                f"passes is {self.passes}, but with genes_per_pass full every pass is the same; "
+                "expected 1, or genes_per_pass chunks"
+            )
+        for name in ("count_sampling", "library_sizes"):
+            value = getattr(self, name)
+            if not self.counts and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is {value}, but counts is false; set counts: true")
+        return self
 
 
 class Verification(Section):

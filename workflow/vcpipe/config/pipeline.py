@@ -24,6 +24,7 @@ from vcpipe.config.preprocess import Corpus
 from vcpipe.config.pretrain import Pretrain
 from vcpipe.config.section import Name, Section
 from vcpipe.config.splits import Split
+from vcpipe.config.target_lists import TargetList
 from vcpipe.config.training import rate_contradictions
 from vcpipe.errors import listed
 
@@ -35,6 +36,9 @@ class Pipeline(Section):
     gears: Gears = Field(Gears(), description="conversion to GEARS's files")
     checks: Checks = Field(Checks(), description="when check_dataset flags something")
     splits: dict[Name, Split] = Field({}, description="splits of perturbations, by name")
+    target_lists: dict[Name, TargetList] = Field(
+        {}, description="perturbations to predict, beside those that splits hold out, by name"
+    )
     preprocess: dict[Name, Corpus] = Field({}, description="corpora for pretraining, by name")
     pretrain: dict[Name, Pretrain] = Field({}, description="pretraining runs, by name")
     finetune: dict[Name, Finetune] = Field({}, description="finetuning runs, by name")
@@ -102,6 +106,13 @@ def contradictions(pipeline: Pipeline, names: dict[str, set[str]] | None = None)
             found.append(
                 f"datasets.{name} has {' and '.join(sources) or 'no source'}; "
                 "expected exactly one of path, download, simulate"
+            )
+    for name, target_list in pipeline.target_lists.items():
+        check_name(f"target_lists.{name}.split", target_list.split, "splits")
+        if name in pipeline.splits:
+            found.append(
+                f"target_lists.{name} has the name of a split; give it another: both name a folder "
+                "of predictions"
             )
     for name, corpus in pipeline.preprocess.items():
         for section in ("datasets", "atlases"):

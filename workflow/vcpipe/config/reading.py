@@ -194,6 +194,10 @@ def check_files(pipeline: Pipeline) -> None:
         for key, path in split.files().items():
             expected = "a TSV: condition, set" if key == "path" else "a list of target genes"
             check(f"splits.{name}.{key}", Path(path), f"expected {expected}")
+    for name, target_list in pipeline.target_lists.items():
+        for key, path in target_list.files().items():
+            expected = "genes, one a line" if key == "genes" else "a CSV: target_gene, n_cells"
+            check(f"target_lists.{name}.{key}", Path(path), f"expected {expected}")
     if pipeline.gears.cell_graphs.gene2go_file():
         path = Path(pipeline.gears.cell_graphs.gene2go_file())
         check("gears.cell_graphs.gene2go", path, "expected GEARS's gene2go_all.pkl")

@@ -5,6 +5,7 @@ A damaged file that is read ends in an InputError.
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,10 +78,25 @@ def _unreadable(size: int, error: OSError) -> str:
 class GrowingArray:
     """A one-dimensional array on disk that grows at its end, written a whole chunk at a time."""
 
-    def __init__(self, group: h5py.Group, name: str, dtype: type, most_entries: int):
+    def __init__(
+        self,
+        group: h5py.Group,
+        name: str,
+        dtype: type,
+        most_entries: int,
+        *,
+        compressed: bool = False,
+    ):
         chunk = min(CHUNK, most_entries)
+        filters = {"shuffle": True, "compression": "gzip", "compression_opts": 1}
+        self.is_compressed = compressed
         self.array = group.create_dataset(
-            name, shape=(0,), maxshape=(None,), chunks=(chunk,), dtype=dtype
+            name,
+            shape=(0,),
+            maxshape=(None,),
+            chunks=(chunk,),
+            dtype=dtype,
+            **(filters if compressed else {}),
         )
         self.waiting = np.empty(chunk, dtype=dtype)
         self.num_waiting = 0
@@ -98,7 +114,8 @@ class GrowingArray:
         start = len(self.array)
         self.array.resize((start + self.num_waiting,))
         # Past HDF5's own buffers, which copy everything once more.
-        self.array.id.write_direct_chunk((start,), self.waiting)
+        content = gzipped(self.waiting) if self.is_compressed else self.waiting
+        self.array.id.write_direct_chunk((start,), content)
         self.num_waiting = 0
         if len(self.array) % LET_GO == 0:
             let_go(self.array.file.id.get_vfd_handle())
@@ -108,3 +125,9 @@ class GrowingArray:
             # The last chunk is whole on disk; what lies beyond the end is never read.
             self.waiting[self.num_waiting :] = 0
             self._write()
+
+
+def gzipped(entries: np.ndarray) -> bytes:
+    """A chunk as HDF5's filters shuffle and gzip, level 1, would write it."""
+    first_bytes_first = entries.view(np.uint8).reshape(len(entries), -1).T
+    return zlib.compress(first_bytes_first.tobytes(), 1)

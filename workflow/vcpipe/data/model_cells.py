@@ -46,10 +46,6 @@ def generator_for(condition: str, seed: int) -> np.random.Generator:
     return generator_of(seed, zlib.crc32(condition.encode()))
 
 
-def draw_controls(
-    screen: Screen, rows: np.ndarray, num_cells: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Values of control cells that predictions start from; drawn again only where they are few."""
-    drawn = generator.choice(rows, num_cells, replace=num_cells > len(rows))
-    order, back = np.unique(drawn, return_inverse=True)
-    return screen.values(order).toarray()[back]
+def draw_controls(rows: np.ndarray, num_cells: int, generator: np.random.Generator) -> np.ndarray:
+    """Control cells that predictions start from; drawn again only where they are few."""
+    return generator.choice(rows, num_cells, replace=num_cells > len(rows))

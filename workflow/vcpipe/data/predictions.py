@@ -3,7 +3,7 @@
 # C cells, G genes
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,16 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from vcpipe.data.hdf5 import writing_hdf5
+from vcpipe.data.hdf5 import GrowingArray, writing_hdf5
+from vcpipe.data.predicted_cells import PredictedCells
 from vcpipe.data.screen import CONTROL
 from vcpipe.errors import InputError, listed
 from vcpipe.files import existing
 
 # log1p of counts scaled to 10,000 per cell stays below log1p(10,000) = 9.2; VCC's limit is 15.
 LARGEST_LOG = 15
+# Entries of a chunk on disk, 1 MB: HDF5's cache holds one, which the next read may need again.
+ENTRIES = 2**18
 ABOUT = ("model", "kind", "dataset", "split")
 KINDS = ("model", "baseline")
 
@@ -50,41 +53,76 @@ class Predictions:
 
 
 def write_predictions(
-    path: Path, predictions: Iterator[tuple[str, np.ndarray]], genes: np.ndarray, about: dict
+    path: Path, predictions: Iterable[PredictedCells], genes: np.ndarray, about: dict
 ) -> None:
-    """Write (condition, cells_CG) one after the other: log1p values in the order of the genes."""
+    """Write predicted cells as they come, in the order of the genes; none of them is kept."""
     with writing_hdf5(path) as file:
         file.attrs["encoding-type"] = "anndata"
         file.attrs["encoding-version"] = "0.1.0"
-        # Baselines repeat one profile, which gzip makes small; level 1 costs models little.
-        matrix = file.create_dataset(
-            "X",
-            (0, len(genes)),
-            "float32",
-            maxshape=(None, len(genes)),
-            # At most 1 MB, HDF5's cache: a block that is not full yet stays in memory.
-            chunks=(max(1, min(32, 2**18 // len(genes))), len(genes)),
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
-        )
-        matrix.attrs["encoding-type"] = "array"
-        matrix.attrs["encoding-version"] = "0.2.0"
+        values = SparseRows(file, "X", len(genes))
+        counts: SparseRows | None = None
         conditions: list[str] = []
-        for condition, cells_CG in predictions:
-            if cells_CG.shape[1] != len(genes):
-                raise InputError(
-                    f"The cells predicted for {condition} have {cells_CG.shape[1]} genes; "
-                    f"expected {len(genes)}, the columns of {path}."
-                )
-            matrix.resize(len(conditions) + len(cells_CG), axis=0)
-            matrix[len(conditions) :] = cells_CG
-            conditions += [condition] * len(cells_CG)
+        for condition, values_CG, counts_CG in predictions:
+            check_predicted(f"The cells predicted for {condition}", values_CG, len(genes))
+            values.append(sp.csr_matrix(values_CG, dtype=np.float32))
+            if counts_CG is not None:
+                counts = counts or SparseRows(file, "layers/counts", len(genes))
+                counts.append(counts_CG)
+            conditions += [condition] * len(values_CG)
+        values.close()
+        if counts is not None:
+            counts.close()
+            file["layers"].attrs["encoding-type"] = "dict"
+            file["layers"].attrs["encoding-version"] = "0.1.0"
+            assert len(counts.starts) == len(values.starts)
         names = [f"predicted{i}" for i in range(len(conditions))]
         obs = pd.DataFrame({"condition": pd.Categorical(conditions)}, index=names)
-        ad.io.write_elem(file, "obs", obs)
-        ad.io.write_elem(file, "var", pd.DataFrame(index=np.asarray(genes, dtype=object)))
+        write_names(file, obs, genes)
         ad.io.write_elem(file, "uns", {"vcpipe": json.dumps(about, sort_keys=True)})
+
+
+class SparseRows:
+    """A CSR matrix of an h5ad that grows row by row."""
+
+    def __init__(self, file: h5py.File, name: str, num_columns: int):
+        self.group, self.num_columns = file.create_group(name), num_columns
+        self.data = GrowingArray(self.group, "data", np.float32, ENTRIES, compressed=True)
+        self.indices = GrowingArray(self.group, "indices", np.int32, ENTRIES, compressed=True)
+        self.starts = [0]
+
+    def append(self, rows: sp.csr_matrix) -> None:
+        self.data.append(rows.data)
+        self.indices.append(rows.indices)
+        self.starts += (self.starts[-1] + rows.indptr[1:].astype(np.int64)).tolist()
+
+    def close(self) -> None:
+        self.data.close()
+        self.indices.close()
+        self.group["indptr"] = np.array(self.starts, dtype=np.int64)
+        self.group.attrs["encoding-type"] = "csr_matrix"
+        self.group.attrs["encoding-version"] = "0.1.0"
+        self.group.attrs["shape"] = np.array([len(self.starts) - 1, self.num_columns])
+
+
+def write_names(file: h5py.File, obs: pd.DataFrame, genes: np.ndarray) -> None:
+    ad.io.write_elem(file, "obs", obs)
+    ad.io.write_elem(file, "var", pd.DataFrame(index=np.asarray(genes, dtype=object)))
+
+
+def check_predicted(what: str, values_CG: np.ndarray, num_genes: int) -> None:
+    """Refuse what a model must not say; whether it is on the log scale, a reader of all sees."""
+    if values_CG.shape[1] != num_genes:
+        raise InputError(
+            f"{what} have {values_CG.shape[1]} genes; expected {num_genes}, those of the screen."
+        )
+    lowest, largest = values_CG.min(), values_CG.max()  # NaN if any value is
+    if not np.isfinite(lowest + largest):
+        raise InputError(
+            f"{what} have values that are NaN or infinite; expected numbers for all genes. "
+            "Look at the losses of its training."
+        )
+    if lowest < 0:
+        raise InputError(f"{what} have values below 0 ({lowest:.3g}); expected log1p values.")
 
 
 def open_predictions(path: Path, genes: np.ndarray, conditions: list[str]) -> Predictions:

@@ -1,11 +1,14 @@
-"""Target genes that a challenge publishes as held out, and the sets that follow from them."""
+"""Target genes that a challenge publishes: as held out, or to be predicted, cell by cell."""
 
 import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vcpipe.config.datasets import Columns
 from vcpipe.config.splits import Split
-from vcpipe.data.labels import condition_of
+from vcpipe.data.labels import condition_of, is_control_name
 from vcpipe.data.screen import CONTROL
 from vcpipe.data.split_methods import Drawn
 from vcpipe.errors import InputError, listed
@@ -13,6 +16,16 @@ from vcpipe.files import existing
 
 NAME_COLUMNS = ("target_gene", "condition")
 WHAT = "target genes: a CSV or TSV with a column target_gene or condition, or one gene a line"
+TO_PREDICT = "columns target_gene (or condition), n_cells and, if known, median_umi_per_cell"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A perturbation, and how many of its cells are asked for."""
+
+    condition: str
+    num_cells: int
+    median_counts: float | None = None  # of one cell, where a list says so
 
 
 def published(perturbations: list[str], split: Split) -> Drawn:
@@ -56,13 +69,7 @@ def lists_of(split: Split) -> dict[str, Path]:
 
 def read_targets(path: Path) -> dict[str, str | None]:
     """Condition -> n_cells as it stands in the file, None where it does not say."""
-    try:
-        lines = existing(path, WHAT).read_text(encoding="utf-8-sig").splitlines()
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path} is no text in UTF-8 ({error}); expected {WHAT}.") from error
-    lines = [line for line in lines if line.strip()]
-    first = lines[0] if lines else ""
-    reader = csv.DictReader(lines, delimiter="\t" if "\t" in first else ",")
+    lines, reader = _table(path)
     columns = reader.fieldnames or []
     column = next((name for name in NAME_COLUMNS if name in columns), None)
     if column:
@@ -71,16 +78,80 @@ def read_targets(path: Path) -> dict[str, str | None]:
         column = "target_gene"
         rows = [{column: line} for line in lines]
     else:
-        raise InputError(f"{path} begins with {first!r}; expected {WHAT}.")
-    targets = {}
+        raise InputError(f"{path} begins with {_first(lines)!r}; expected {WHAT}.")
+    rows = _by_condition(path, rows, column, "controls are always in train")
+    return {condition: row.get("n_cells") for condition, row in rows.items()}
+
+
+def read_target_list(path: Path) -> list[Target]:
+    """The targets to predict and how many cells of each, in the order of the file."""
+    lines, reader = _table(path)
+    columns = reader.fieldnames or []
+    column = next((name for name in NAME_COLUMNS if name in columns), None)
+    if column is None or "n_cells" not in columns:
+        raise InputError(
+            f"{path} begins with {_first(lines)!r}; expected {TO_PREDICT}, as in the Virtual Cell "
+            "Challenge's pert_counts_*.csv."
+        )
+    rows = _by_condition(path, reader, column, "its cells are not predicted")
+    if not rows:
+        raise InputError(f"{path} lists no target; expected {TO_PREDICT}, one target a line.")
+    return [
+        Target(condition, _num_cells(path, condition, row), _median(path, condition, row))
+        for condition, row in rows.items()
+    ]
+
+
+def _table(path: Path) -> tuple[list[str], csv.DictReader]:
+    """The lines of a list that are not blank, and a reader of them as a table."""
+    try:
+        lines = existing(path, WHAT).read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path} is no text in UTF-8 ({error}); expected {WHAT}.") from error
+    lines = [line for line in lines if line.strip()]
+    return lines, csv.DictReader(lines, delimiter="\t" if "\t" in _first(lines) else ",")
+
+
+def _first(lines: list[str]) -> str:
+    return lines[0] if lines else ""
+
+
+def _by_condition(path: Path, rows: Iterable[dict], column: str, why_no_control: str) -> dict:
+    found = {}
     for row in rows:
-        condition = condition_of((row[column] or "").strip(), Columns())
-        if condition in targets:
+        label = (row[column] or "").strip()
+        condition = condition_of(label, Columns())
+        if condition in found:
             raise InputError(f"{path} names {condition} twice; leave one out.")
-        if condition == CONTROL:
-            raise InputError(f"{path} names {CONTROL}; leave it out: controls are always in train.")
-        targets[condition] = row.get("n_cells")
-    return targets
+        if condition == CONTROL or is_control_name(label):
+            raise InputError(f"{path} names {label}; leave it out: {why_no_control}.")
+        found[condition] = row
+    return found
+
+
+def _num_cells(path: Path, condition: str, row: dict) -> int:
+    text = (row["n_cells"] or "").strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(
+            f"{path} has n_cells {text!r} for {condition}; expected a whole number, 1 or more. "
+            "Leave a target out that needs no cells."
+        )
+    return int(text)
+
+
+def _median(path: Path, condition: str, row: dict) -> float | None:
+    text = (row.get("median_umi_per_cell") or "").strip()
+    if not text:
+        return None
+    try:
+        median = float(text)
+    except ValueError:
+        median = math.nan
+    if not 0 < median < math.inf:
+        raise InputError(
+            f"{path} has median_umi_per_cell {text!r} for {condition}; expected a number above 0."
+        )
+    return median
 
 
 def list_remarks(split: Split, num_cells: dict[str, int]) -> list[str]:

@@ -1,18 +1,19 @@
 """Predicted cells of a fitted baseline, in the form of every other model's."""
 
-# C cells, G genes
-
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vcpipe.config.eval import Prediction
-from vcpipe.data.model_cells import (
-    draw_controls,
-    evaluated_conditions,
-    generator_for,
-    start_rows,
+from vcpipe.data.model_cells import start_rows
+from vcpipe.data.predicted_cells import (
+    OfCells,
+    PredictedCells,
+    asked_of_list,
+    asked_of_split,
+    predicted_cells,
 )
 from vcpipe.data.screen import Screen, check_same_screen
 from vcpipe.data.splits import SplitTable, check_same_split
@@ -25,23 +26,26 @@ def predictions(
     controls: dict[str, str],
     path: Path,
     config: Prediction,
-) -> tuple[Iterator[tuple[str, np.ndarray]], dict]:
-    """Predicted cells of each evaluated condition, and what is to be known about them."""
+    targets: Path | None = None,
+) -> tuple[Iterator[PredictedCells], dict]:
+    """Cells of each evaluated condition, or of a list of targets, and what to know about them."""
     parameters, about = open_baseline(path)
     check_same_split(path, about["split_digest"], split, controls)
     check_same_screen(path, about, screen)
     baseline = BASELINES[about["baseline"]]
-    conditions = list(evaluated_conditions(split))
+    asked = asked_of_split(split, config)
+    if targets is not None:
+        genes = set(screen.genes.tolist())
+        asked = asked_of_list(targets, split, genes, str(screen.path), config)
     rows = start_rows(screen, split, controls)
 
-    def cells() -> Iterator[tuple[str, np.ndarray]]:
-        for condition in conditions:
-            generator = generator_for(condition, config.seed)
-            control_CG = draw_controls(screen, rows, config.num_cells, generator)
-            yield condition, baseline.predict_cells(parameters, condition, control_CG)
+    def predictor(condition: str, _: np.random.Generator) -> OfCells:
+        return partial(baseline.predict_cells, parameters, condition)
 
     kept = {
         name: about[name]
         for name in ("kind", "config_digest", "data_digest", "target_sum", "split_digest")
     }
-    return cells(), {**kept, "notes": baseline.notes(parameters, conditions)}
+    predicted = [one for one in asked.conditions if one not in asked.unchanged]
+    notes = [*asked.notes, *baseline.notes(parameters, predicted)]
+    return predicted_cells(screen, rows, asked, predictor, config), {**kept, "notes": notes}

@@ -1,21 +1,24 @@
 """Control cells and a perturbation -> predicted cells, in chunks of genes as long as trained."""
 
-# C cells, G genes of the screen, T genes of a chunk
+# C cells, K genes that the model knows, T genes of a chunk, G genes of the screen
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vcpipe.config.eval import Prediction
-from vcpipe.data.model_cells import (
-    draw_controls,
-    evaluated_conditions,
-    generator_for,
-    start_rows,
-)
+from vcpipe.data.model_cells import start_rows
 from vcpipe.data.perturbation_batches import KnownGenes, known_genes
+from vcpipe.data.predicted_cells import (
+    OfCells,
+    PredictedCells,
+    asked_of_list,
+    asked_of_split,
+    predicted_cells,
+)
 from vcpipe.data.screen import Screen, check_same_screen
 from vcpipe.data.splits import SplitTable, check_same_split
 from vcpipe.data.vocabulary import PAD
@@ -33,8 +36,9 @@ def predictions(
     path: Path,
     config: Prediction,
     devices: int,
-) -> tuple[Iterator[tuple[str, np.ndarray]], dict]:
-    """Predicted cells of each evaluated condition, and what is to be known about them."""
+    targets: Path | None = None,
+) -> tuple[Iterator[PredictedCells], dict]:
+    """Cells of each evaluated condition, or of a list of targets, and what to know about them."""
     folder = read_folder(path)
     if folder.about.get("objective") != "perturbation":
         raise InputError(
@@ -46,27 +50,32 @@ def predictions(
     known = known_genes(
         screen, folder.vocabulary, folder.about.get("renamed_genes"), unknown_genes(folder)
     )
-    conditions = list(evaluated_conditions(split))
+    asked = asked_of_split(split, config)
+    if targets is not None:
+        asked = asked_of_list(targets, split, known.position, f"the model of {path}", config)
     rows = start_rows(screen, split, controls)
-    unflagged = [condition for condition in conditions if not known.flags(condition)]
-    notes = [f"{len(known.columns)} of {len(screen.genes)} genes are predicted"]
+    unflagged = [one for one in asked.conditions if not known.flags(one)]
+    unflagged = [one for one in unflagged if one not in asked.unchanged]
+    notes = [f"{len(known.columns)} of {len(screen.genes)} genes are predicted", *asked.notes]
     if unflagged:
         notes.append(f"predicted without a flag, the model lacks the gene: {listed(unflagged)}")
+    max_seq_len = folder.args["max_seq_len"]
+    if config.genes_per_pass == "full" and len(known.columns) > max_seq_len:
+        notes.append(
+            f"{len(known.columns)} genes at once, of which training saw {max_seq_len} at most"
+        )
 
-    def cells() -> Iterator[tuple[str, np.ndarray]]:
+    def cells() -> Iterator[PredictedCells]:
         with joined(devices) as process:
             model = build_generator(folder, process)
-            for condition in conditions:
-                generator = generator_for(condition, config.seed)
-                control_CG = draw_controls(screen, rows, config.num_cells, generator)
+
+            def predictor(condition: str, generator: np.random.Generator) -> OfCells:
                 targets = known.targets(condition)
-                length = folder.args["max_seq_len"]
-                yield (
-                    condition,
-                    predict_cells(
-                        model, known, control_CG, targets, length, config, generator, process
-                    ),
-                )
+                chunks = chunks_of_passes(known, targets, max_seq_len, config, generator)
+                size = config.batch_size
+                return partial(predict_cells, model, known, targets, chunks, size, process)
+
+            yield from predicted_cells(screen, rows, asked, predictor, config)
 
     about = {
         "kind": "model",
@@ -98,31 +107,55 @@ def build_generator(folder: ModelFolder, process: Process) -> TransformerGenerat
 def predict_cells(
     model: TransformerGenerator,
     known: KnownGenes,
+    targets: list[int],
+    chunks: list[np.ndarray],
+    batch_size: int,
+    process: Process,
     control_CG: np.ndarray,
+) -> np.ndarray:
+    """Predict each control cell's perturbed twin; genes unknown to the model keep their value.
+
+    A gene that is in several chunks is their mean. Predictions below zero become zero:
+    log-normalised expression has no negative values.
+    """
+    device = process.device
+    control_CK = torch.from_numpy(control_CG[:, known.columns]).to(device)
+    sum_CK = torch.zeros_like(control_CK)
+    num_K = torch.zeros(len(known.columns), device=device)
+    for chunk in chunks:
+        chunk_T = torch.from_numpy(chunk).to(device)
+        genes_T = torch.from_numpy(known.token_ids[chunk].astype(np.int64)).to(device)
+        flags_T = torch.from_numpy(np.isin(chunk, targets).astype(np.int64)).to(device)
+        num_K[chunk_T] += 1
+        for start in range(0, len(control_CK), batch_size):
+            rows = slice(start, start + batch_size)
+            control_CT = control_CK[rows].index_select(1, chunk_T)
+            predicted_CT = model(genes_T, control_CT, flags_T.expand(len(control_CT), -1))
+            sum_CK[rows].index_add_(1, chunk_T, predicted_CT.float())
+    predicted_CG = control_CG.copy()
+    predicted_CG[:, known.columns] = (sum_CK / num_K).clamp(min=0).cpu().numpy()
+    return predicted_CG
+
+
+def chunks_of_passes(
+    known: KnownGenes,
     targets: list[int],
     max_seq_len: int,
     config: Prediction,
     generator: np.random.Generator,
-    process: Process,
-) -> np.ndarray:
-    """Predict each control cell's perturbed twin; genes unknown to the model keep their value.
+) -> list[np.ndarray]:
+    """The genes of each forward pass: all of them, or random chunks, drawn anew for each pass.
 
-    Training never saw more than max_seq_len genes at once, so longer panels are predicted in random
-    chunks, with the perturbed genes in every one of them. Predictions below zero become zero:
-    log-normalised expression has no negative values.
+    Training never saw more than max_seq_len genes at once.
     """
-    predicted_CG = control_CG.copy()
-    for chunk in gene_chunks(len(known.columns), targets, max_seq_len, generator):
-        genes_T = torch.from_numpy(known.token_ids[chunk].astype(np.int64)).to(process.device)
-        flags = np.isin(chunk, targets).astype(np.int64)
-        columns = known.columns[chunk]
-        for start in range(0, len(control_CG), config.batch_size):
-            rows = slice(start, start + config.batch_size)
-            control_CT = torch.from_numpy(control_CG[rows][:, columns]).to(process.device)
-            flags_CT = torch.from_numpy(flags).to(process.device).expand(len(control_CT), -1)
-            predicted_CT = model(genes_T, control_CT, flags_CT)
-            predicted_CG[rows, columns] = predicted_CT.clamp(min=0).float().cpu().numpy()
-    return predicted_CG
+    num_genes = len(known.columns)
+    if config.genes_per_pass == "full" or num_genes <= max_seq_len:
+        return [np.arange(num_genes)]
+    return [
+        chunk
+        for _ in range(config.passes)
+        for chunk in gene_chunks(num_genes, targets, max_seq_len, generator)
+    ]
 
 
 def gene_chunks(
