@@ -26,7 +26,9 @@ ENVS = {
     "report": [*READING, "matplotlib", "umap-learn"],
 }
 # Envs that cannot be one with ours, as tests/upstream/<name>.txt pins them; make env NAME=<name>.
-OWN = ("census", "lamindb", "scgpt")
+OWN = ("census", "cell_eval", "lamindb", "scgpt")
+# Programs that such an env calls, from conda; without conda they must be on PATH.
+PROGRAMS = {"cell_eval": ["zstd =1.5"]}
 
 
 def pins() -> dict[str, str]:
@@ -60,11 +62,13 @@ def env_texts() -> dict[str, str]:
     """The text of each env's file, by name."""
     lines = {name: shared_pins(packages) for name, packages in ENVS.items()}
     lines |= {name: (PROJECT / f"tests/upstream/{name}.txt").read_text().split() for name in OWN}
-    head = ["channels: [conda-forge, nodefaults]", "dependencies:", "  - python =3.11", "  - pip"]
-    return {
-        name: "\n".join([*head, "  - pip:", *(f"      - {line}" for line in pinned)]) + "\n"
-        for name, pinned in lines.items()
-    }
+    return {name: env_text(pinned, PROGRAMS.get(name, [])) for name, pinned in lines.items()}
+
+
+def env_text(pinned: list[str], programs: list[str]) -> str:
+    conda = [f"  - {name}" for name in ("python =3.11", *programs, "pip", "pip:")]
+    lines = ["channels: [conda-forge, nodefaults]", "dependencies:", *conda]
+    return "\n".join([*lines, *(f"      - {line}" for line in pinned)]) + "\n"
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from vcpipe.data.hdf5 import writing_hdf5
+from vcpipe.data.hdf5 import GrowingArray, writing_hdf5
 
 IN_A_NAMESPACE = ["unshare", "--map-root-user", "--mount"]
 
@@ -25,6 +25,21 @@ def test_a_file_appears_only_when_its_block_ends_well(tmp_path):
     with h5py.File(out) as file:
         assert file["numbers"][8] == 8
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_an_array_grows_part_by_part_and_hdf5_reads_it(tmp_path, generator, compressed, dtype):
+    parts = [generator.integers(0, 9, size).astype(dtype) for size in (3, 0, 25, 8, 1)]
+    with writing_hdf5(tmp_path / "made.h5") as file:
+        array = GrowingArray(file, "numbers", dtype, 8, compressed=compressed)
+        for part in parts:
+            array.append(part)
+        array.close()
+    with h5py.File(tmp_path / "made.h5") as file:
+        found = file["numbers"]
+        assert (found.compression == "gzip") == compressed
+        np.testing.assert_array_equal(found[:], np.concatenate(parts))
 
 
 @pytest.fixture

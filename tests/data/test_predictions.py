@@ -69,6 +69,47 @@ def test_anndata_reads_what_we_write(cells, tmp_path):
     assert json.loads(found.uns["vcpipe"]) == ABOUT
 
 
+def test_counts_stand_beside_the_values_they_were_drawn_from(cells, tmp_path):
+    path = tmp_path / "mine.h5ad"
+    counts = {
+        name: sp.csr_matrix(np.round(9 * its), dtype=np.float32) for name, its in cells.items()
+    }
+    with_counts = (PredictedCells(name, its, counts[name]) for name, its in cells.items())
+    write_predictions(path, with_counts, GENES, ABOUT)
+    found = ad.read_h5ad(path)
+    assert abs(found.layers["counts"] - sp.vstack(list(counts.values()))).nnz == 0
+    np.testing.assert_array_equal(found.X.toarray(), np.vstack(list(cells.values())))
+    np.testing.assert_array_equal(read_all(path), np.vstack(list(cells.values())))
+
+
+def test_cells_of_a_condition_may_come_in_parts(cells, tmp_path):
+    path = tmp_path / "mine.h5ad"
+    parts = (
+        PredictedCells(name, its[rows])
+        for name, its in cells.items()
+        for rows in (slice(0, 2), slice(2, None))
+    )
+    write_predictions(path, parts, GENES, ABOUT)
+    np.testing.assert_array_equal(read_all(path), np.vstack(list(cells.values())))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-0.1, r"below 0 \(-0.1\)")],
+)
+def test_a_model_that_predicts_no_expression_writes_nothing(cells, tmp_path, value, words):
+    cells["B+ctrl"][2, 1] = value
+    with pytest.raises(InputError, match=rf"The cells predicted for B\+ctrl have values.*{words}"):
+        write_predictions(tmp_path / "mine.h5ad", predicted(cells), GENES, ABOUT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_other_genes_writes_nothing(cells, tmp_path):
+    with pytest.raises(InputError, match=r"predicted for A\+ctrl have 3 genes; expected 2"):
+        write_predictions(tmp_path / "mine.h5ad", predicted(cells), GENES[:2], ABOUT)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_prediction_leaves_no_file(cells, tmp_path):
     def failing():
         yield from predicted(cells)

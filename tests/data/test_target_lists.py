@@ -11,7 +11,7 @@ from vcpipe.config.reading import PROJECT
 from vcpipe.config.splits import Split
 from vcpipe.data.screen import Screen
 from vcpipe.data.splits import draw_split, remarks
-from vcpipe.data.target_lists import read_targets
+from vcpipe.data.target_lists import Target, read_target_list, read_targets
 from vcpipe.errors import InputError
 
 VCC = PROJECT.parent / "shared" / "data" / "vcc" / "pert_counts_Validation.csv"
@@ -106,6 +106,7 @@ def test_other_numbers_of_cells_are_printed(screen, published, tmp_path, monkeyp
     [
         ({"test": "B\nC\n", "val": "NA\nC\n"}, r"test.csv and .*val.csv both name C\+ctrl"),
         ({"test": "B\nB\n"}, r"names B\+ctrl twice"),
+        ({"test": "non-targeting\n"}, "names non-targeting; leave it out: controls are"),
         ({"test": "ctrl\n"}, "names ctrl; leave it out: controls are always in train"),
         ({"test": ""}, "begins with ''; expected target genes: a CSV or TSV with a column"),
         ({"test": "gene,n_cells\nB,3\n"}, "begins with 'gene,n_cells'; expected target genes"),
@@ -148,3 +149,49 @@ def test_the_list_of_the_virtual_cell_challenge_is_read():
 def test_settings_without_a_list_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         Split(**settings)
+
+
+@pytest.fixture
+def target_list(tmp_path):
+    """Read a list of this text."""
+
+    def read(text: str) -> list[Target]:
+        (tmp_path / "list.csv").write_text(text)
+        return read_target_list(tmp_path / "list.csv")
+
+    return read
+
+
+def test_a_list_to_predict_says_how_many_cells_of_what_depth(target_list):
+    head = "target_gene,n_cells,median_umi_per_cell"
+    assert target_list(f"{head}\nB,3,54551.5\nC+A,2,\n") == [
+        Target("B+ctrl", 3, 54551.5),
+        Target("A+C", 2, None),
+    ]
+    assert target_list("condition\tn_cells\nB+ctrl\t7\n") == [Target("B+ctrl", 7)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("B\nC\n", "begins with 'B'; expected columns target_gene .* n_cells"),
+        ("target_gene,cells\nB,3\n", "begins with 'target_gene,cells'; expected columns"),
+        ("gene,n_cells\nB,3\n", "begins with 'gene,n_cells'; expected columns"),
+        ("", "begins with ''; expected columns"),
+        ("target_gene,n_cells\n", "lists no target; expected columns"),
+        ("target_gene,n_cells\nB,3\nB+ctrl,4\n", r"names B\+ctrl twice"),
+        ("target_gene,n_cells\nA+B,3\nB+A,4\n", r"names A\+B twice"),
+        ("target_gene,n_cells\nB,0\n", r"n_cells '0' for B\+ctrl; expected a whole number, 1"),
+        ("target_gene,n_cells\nB,-3\n", r"n_cells '-3' for B\+ctrl; expected a whole number"),
+        ("target_gene,n_cells\nB,2.5\n", r"n_cells '2.5' for B\+ctrl; expected a whole number"),
+        ("target_gene,n_cells\nB\n", r"n_cells '' for B\+ctrl; expected a whole number"),
+        ("target_gene,n_cells\nnon-targeting,3\n", "names non-targeting; leave it out: its cells"),
+        (
+            "target_gene,n_cells,median_umi_per_cell\nB,3,nan\n",
+            r"median_umi_per_cell 'nan' for B\+ctrl; expected a number above 0",
+        ),
+    ],
+)
+def test_a_wrong_list_to_predict_is_refused(target_list, text, message):
+    with pytest.raises(InputError, match=message):
+        target_list(text)

@@ -340,6 +340,17 @@ def content_of_targets(wildcards):
     return content_of(PIPELINE.target_lists[wildcards.targets].path)
 
 
+def files_of_list(wildcards):
+    """The files of a list of targets that a submission is checked against, as options."""
+    target_list = PIPELINE.target_lists[wildcards.targets]
+    options = {"targets": target_list.path, "genes": target_list.genes}
+    return " ".join(f"--{name} {shlex.quote(path)}" for name, path in options.items() if path)
+
+
+def content_of_list(wildcards):
+    return [content_of(path) for path in PIPELINE.target_lists[wildcards.targets].files().values()]
+
+
 def scored_models():
     """(dataset, split, model) of the summary: every finetuning run, and all baselines beside it.
 

@@ -65,6 +65,35 @@ rule average_predictions:
         " --name {wildcards.ensemble} --out {output} > {log} 2>&1"
 
 
+rule package_submission:
+    input:
+        predictions="results/predict_perturbations/{dataset}/{targets}/{model}.h5ad",
+        cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
+    output:
+        submission="results/package_submission/{dataset}/{targets}/{model}.vcc",
+        checks=report(
+            "results/package_submission/{dataset}/{targets}/{model}.tsv",
+            category="Submissions",
+            labels={"dataset": "{dataset}", "list": "{targets}", "model": "{model}"},
+            caption="../report/submissions.rst",
+        ),
+    log:
+        "results/logs/package_submission/{dataset}/{targets}/{model}.log",
+    wildcard_constraints:
+        targets=one_of(PIPELINE.target_lists),
+    conda:
+        "../../envs/cell_eval.yaml"
+    params:
+        config=settings(PIPELINE.eval.submission),
+        files=files_of_list,
+        data=content_of_list,
+        code=code("package_submission"),
+    shell:
+        "in_env cell_eval python -m scripts.package_submission --predictions {input.predictions}"
+        " --cells {input.cells} {params.files} --config {params.config:q}"
+        " --out {output.submission} --checks {output.checks} > {log} 2>&1"
+
+
 rule score_perturbations:
     input:
         predictions=predictions_of,

@@ -116,6 +116,21 @@ class Scoring(Section):
     )
 
 
+class Submission(Section):
+    """A .vcc file of a list of targets, made by the Virtual Cell Challenge's own tool."""
+
+    control_label: str = Field(
+        "non-targeting", min_length=1, description="what the challenge calls control cells"
+    )
+    num_controls: int | None = Field(
+        None, ge=1, description="control cells that are added, drawn at random; null: all"
+    )
+    max_cells: int = Field(
+        100_000, ge=2, description="most cells, controls included: the challenge's rule"
+    )
+    seed: int = Field(0, ge=0, description="decides which control cells")
+
+
 class Summary(Section):
     num_bootstrap: int = Field(1000, ge=100, description="resamples of the perturbations")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the interval")
@@ -163,6 +178,7 @@ class Eval(Section):
     prediction: Prediction = Field(Prediction(), description="predict_perturbations")
     verification: Verification = Field(Verification(), description="predict_samples, verify_scgpt")
     scoring: Scoring = Field(Scoring(), description="score_perturbations")
+    submission: Submission = Field(Submission(), description="package_submission")
     summary: Summary = Field(Summary(), description="summarise")
     embedding: Embedding = Field(Embedding(), description="embed_cells")
     embedding_plot: EmbeddingPlot = Field(EmbeddingPlot(), description="plot_embeddings")
