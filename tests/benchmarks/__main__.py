@@ -19,6 +19,7 @@ from tests.benchmarks.full_size import full_size
 from tests.benchmarks.loading import loading
 from tests.benchmarks.measuring import Row
 from tests.benchmarks.perturbation import infer_18k, step_perturbation, step_perturbation_bf16
+from tests.benchmarks.prediction import prediction
 from tests.benchmarks.preparation_pairs import paired, panel_views
 from tests.benchmarks.preparation_store import preparation_store
 from tests.benchmarks.preparation_tokens import bin_3k, bin_18k, binned_tokens, rank_tokens
@@ -62,6 +63,7 @@ TOGETHER = {
         *("perturbation_batch", "perturbation_batch_held", "perturbation_batch_memory"),
     ],
     finetuning_batches.start: ["start_up_finetune", "start_up_finetune_memory"],
+    prediction: ["predict_memory"],
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.

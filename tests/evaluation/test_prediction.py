@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -24,10 +25,11 @@ def fitted(simulate, tmp_path):
     return fit
 
 
-def predict(files, path, num_cells: int = 7):
+def predict(files, path, targets=None, **settings):
     screen = open_screen(files.cells)
     split, controls = read_split(files.split), read_controls(files.controls)
-    cells, about = predictions(screen, split, controls, path, Prediction(num_cells=num_cells))
+    config = Prediction(**{"num_cells": 7, **settings})
+    cells, about = predictions(screen, split, controls, path, config, targets)
     return screen, {one.condition: one.values_CG for one in cells}, about
 
 
@@ -59,3 +61,29 @@ def test_a_baseline_of_another_split_is_refused(fitted):
     table.to_csv(files.split, sep="\t", index=False)
     with pytest.raises(InputError, match="may have been trained on there"):
         predict(files, path)
+
+
+@pytest.mark.parametrize("baseline", ["no_change", "train_mean", "ridge_pca"])
+def test_listed_targets_are_predicted_as_held_out_ones_are(fitted, tmp_path, baseline):
+    files, path = fitted(baseline)
+    (tmp_path / "list.csv").write_text("target_gene,n_cells\nGENE00,7\nGENE40,3\nGENE41+GENE01,2\n")
+    _, cells, about = predict(files, path, tmp_path / "list.csv")
+    _, of_split, _ = predict(files, path)
+    assert {name: len(values_CG) for name, values_CG in cells.items()} == {
+        "GENE00+ctrl": 7,
+        "GENE40+ctrl": 3,
+        "GENE01+GENE41": 2,
+    }
+    np.testing.assert_array_equal(cells["GENE00+ctrl"], of_split["GENE00+ctrl"])
+    assert about["notes"][0] == "12 cells of 3 targets, as list.csv asks"
+
+
+def test_a_target_that_no_gene_of_the_screen_is_stops_or_stays_a_control(fitted, tmp_path):
+    files, path = fitted("train_mean")
+    (tmp_path / "list.csv").write_text("target_gene,n_cells\nNOGENE,7\n")
+    with pytest.raises(InputError, match=r"names NOGENE\+ctrl, and .*cells.h5ad lacks a gene"):
+        predict(files, path, tmp_path / "list.csv")
+    screen, cells, about = predict(files, path, tmp_path / "list.csv", unknown_targets="no_change")
+    assert "predicted unchanged" in about["notes"][1]
+    controls = screen.values(np.flatnonzero(screen.condition == "ctrl")).toarray()
+    assert {row.tobytes() for row in cells["NOGENE+ctrl"]} <= {row.tobytes() for row in controls}
