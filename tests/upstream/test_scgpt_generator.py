@@ -52,6 +52,7 @@ RECIPE = Finetune(
         "unknown_genes": "pad",
         "max_seq_len": MAX_SEQ_LEN,
         "gene_sampling": "upstream",
+        "control_partners": "paired_once",
         "always_sample_targets": False,
     },
     optimizer={"lr": LR},

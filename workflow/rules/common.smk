@@ -319,11 +319,10 @@ def model_of(wildcards):
 
 
 def predictions_of(wildcards):
-    """The predicted cells that are scored: of a model, or the mean of several seeds."""
-    rule_name = (
-        "average_predictions" if wildcards.model in ENSEMBLES else "predict_perturbations"
-    )
-    return f"results/{rule_name}/{{dataset}}/{{split}}/{{model}}.h5ad"
+    """The predicted cells of a model, or the mean of several seeds', for a split or a list."""
+    rule_name = "average_predictions" if wildcards.model in ENSEMBLES else "predict_perturbations"
+    targets = wildcards.get("targets") or wildcards.split
+    return f"results/{rule_name}/{{dataset}}/{targets}/{{model}}.h5ad"
 
 
 def list_to_predict(wildcards):

@@ -49,25 +49,28 @@ rule predict_perturbations:
 rule average_predictions:
     input:
         lambda wildcards: [
-            f"results/predict_perturbations/{{dataset}}/{{split}}/{member}.h5ad"
+            f"results/predict_perturbations/{{dataset}}/{{targets}}/{member}.h5ad"
             for member in ENSEMBLES[wildcards.ensemble]
         ],
     output:
-        "results/average_predictions/{dataset}/{split}/{ensemble}.h5ad",
+        "results/average_predictions/{dataset}/{targets}/{ensemble}.h5ad",
     log:
-        "results/logs/average_predictions/{dataset}/{split}/{ensemble}.log",
+        "results/logs/average_predictions/{dataset}/{targets}/{ensemble}.log",
+    wildcard_constraints:
+        targets=one_of([*PIPELINE.splits, *PIPELINE.target_lists]),
     conda:
         "../../envs/evaluate.yaml"
     params:
+        config=settings(PIPELINE.eval.prediction),
         code=code("average_predictions"),
     shell:
         "python -m scripts.average_predictions --predictions {input}"
-        " --name {wildcards.ensemble} --out {output} > {log} 2>&1"
+        " --name {wildcards.ensemble} --config {params.config:q} --out {output} > {log} 2>&1"
 
 
 rule package_submission:
     input:
-        predictions="results/predict_perturbations/{dataset}/{targets}/{model}.h5ad",
+        predictions=predictions_of,
         cells="results/convert_to_gears/{dataset}/perturb_processed.h5ad",
     output:
         submission="results/package_submission/{dataset}/{targets}/{model}.vcc",

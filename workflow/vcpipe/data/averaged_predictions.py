@@ -11,6 +11,10 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from vcpipe.config.eval import Prediction
+from vcpipe.data.count_sampling import draw_counts
+from vcpipe.data.model_cells import generator_for
+from vcpipe.data.predicted_cells import VALUES_AT_ONCE, PredictedCells
 from vcpipe.data.predictions import Predictions, open_predictions, write_predictions
 from vcpipe.errors import InputError
 from vcpipe.files import digest, existing
@@ -19,7 +23,7 @@ from vcpipe.files import digest, existing
 SHARED = ("kind", "dataset", "split", "data_digest", "target_sum", "split_digest")
 
 
-def average_predictions(paths: list[Path], name: str, out: Path) -> None:
+def average_predictions(paths: list[Path], name: str, config: Prediction, out: Path) -> None:
     """Write the mean of some files of predicted cells; a few cells of each are held at a time."""
     first = existing(paths[0], "predicted cells as predict_perturbations writes them")
     with h5py.File(first) as file:
@@ -36,7 +40,7 @@ def average_predictions(paths: list[Path], name: str, out: Path) -> None:
             *members[0].about["notes"],
         ],
     }
-    write_predictions(out, _means(members), genes, about)
+    write_predictions(out, _means(members, config), genes, about)
 
 
 def _check_alike(members: list[Predictions]) -> None:
@@ -56,13 +60,36 @@ def _check_alike(members: list[Predictions]) -> None:
             )
 
 
-def _means(members: list[Predictions]) -> Iterator[tuple[str, np.ndarray]]:
+def _means(members: list[Predictions], config: Prediction) -> Iterator[PredictedCells]:
     """Means of cells that follow each other in the files and have one condition."""
     condition_C = members[0].condition
+    num_counts_C = library_sizes(members[0].path) if config.counts else None
+    # Of the name alone: a condition may be met in several chunks, each with draws of its own.
+    counting = {one: generator_for(f"counts of {one}", config.seed) for one in set(condition_C)}
     for parts in zip(*(its.chunks() for its in members), strict=True):
         rows = parts[0][0]
         mean_CG = np.mean([values for _, values in parts], axis=0, dtype=np.float64)
         codes, names = pd.factorize(condition_C[rows])
         bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1), len(codes)]
         for start, end in pairwise(bounds):
-            yield names[codes[start]], mean_CG[start:end].astype(np.float32)
+            condition, values_CG = names[codes[start]], mean_CG[start:end].astype(np.float32)
+            counts_CG = None
+            if num_counts_C is not None:
+                its = num_counts_C[rows][start:end]
+                drawing = (config.count_sampling, counting[condition], condition)
+                counts_CG = draw_counts(values_CG, its, *drawing)
+            yield PredictedCells(condition, values_CG, counts_CG)
+
+
+def library_sizes(path: Path) -> np.ndarray:
+    """Counts of each predicted cell, which are those of the control that it comes from."""
+    with h5py.File(path) as file:
+        if "layers/counts" not in file:
+            raise InputError(
+                f"{path} has no layer 'counts', but eval.prediction.counts is true; predict again "
+                "with it, or set it to false."
+            )
+        counts = ad.io.sparse_dataset(file["layers/counts"])
+        size = max(1, VALUES_AT_ONCE // counts.shape[1])
+        parts = [counts[i : i + size].sum(axis=1) for i in range(0, counts.shape[0], size)]
+    return np.asarray(np.concatenate(parts)).ravel().astype(np.int64)
