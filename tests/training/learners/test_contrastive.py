@@ -219,23 +219,26 @@ sys.path[:0] = ["{project}", "{project}/workflow"]
 from pathlib import Path
 import torch
 from tests.training.learners.test_contrastive import learned_in
+from tests.training.ranks import run_in_ranks
 from vcpipe.training.distributed import joined
 
-with joined(0) as process:
-    found = learned_in(process, Path("{folder}"))
-    if process.first:
-        torch.save(found, "{folder}/found.pt")
+
+def learn():
+    with joined(0) as process:
+        found = learned_in(process, Path("{folder}"))
+        if process.first:
+            torch.save(found, "{folder}/found.pt")
+
+
+run_in_ranks(2, learn)
 """
 
 
 def test_two_processes_learn_what_one_learns_that_has_all_cells(tmp_path):
     """The negatives of a cell are the cells of both; so is every gradient, and the whole run."""
-    program = tmp_path / "program.py"
-    program.write_text(TWO.format(project=PROJECT, folder=tmp_path))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(program)], capture_output=True, text=True, check=False
-    )
+    program = TWO.format(project=PROJECT, folder=tmp_path)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     one, two = learned_in(ALONE, tmp_path), torch.load(tmp_path / "found.pt")
     for expected, found in zip(one[0], two[0], strict=True):
