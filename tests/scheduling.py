@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+PROJECT = Path(__file__).parents[1]
 # They look at one workflow that has been run to its end.
 FINISHED = ("tests/workflow/test_end_to_end.py", "tests/workflow/test_reruns.py")
 
@@ -18,10 +19,15 @@ class SharedFixturesOnce(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if file in FINISHED:
-            return "finished"
-        return file if has_shared_fixture(self.config.rootpath / file) else nodeid
+        return unit_of(nodeid)
+
+
+def unit_of(nodeid: str) -> str:
+    """What one process runs as a whole: a test, the tests of a file, or those of several."""
+    file = nodeid.partition("::")[0]
+    if file in FINISHED:
+        return "finished"
+    return file if has_shared_fixture(PROJECT / file) else nodeid
 
 
 @cache
