@@ -332,6 +332,7 @@ def test_no_update_after_one_that_is_not_finite_changes_a_weight(tmp_path):
     its = _Run(model, nan_once, Pairs(), None, config, ALONE, tmp_path, **quiet)
     with closing(its), closing(its.loader.steps(epoch=0)) as batches:
         its.resume()
+        its.ahead = 5
         for step in range(5):
             if step == 2:
                 before = {name: each.clone() for name, each in model.state_dict().items()}

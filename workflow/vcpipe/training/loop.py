@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Done:
-    """One update, whose numbers the device may still be computing."""
+    """One update, or what it is to be made of; the device may still be computing its numbers."""
 
     update: int
     epoch: int
@@ -126,7 +126,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(
             process.device.type, enabled=self.precision == "16-mixed"
         )
-        # Once a loss is not finite, no update changes anything any more.
+        # Once a loss is not finite, no update that was told ahead changes anything any more.
         self.spoilt = torch.zeros((), device=process.device)
         self.done: deque[_Done] = deque()
         self.ahead = AHEAD if is_queued(process) else 0
@@ -214,7 +214,6 @@ class _Run:
                 offset = sum(its.steps for its in before)
                 self.update(batches, [offset + step for step in steps], bool(stop))
                 self.progress.segments[-1][-1] = steps.stop
-                self.settle(self.ahead)
                 kept = self.is_due(self.config.validate_every_n_steps) and self.validate_within()
                 due = self.is_due(self.config.checkpoint_every_n_steps)
                 if due or kept or self.stopping:
@@ -244,7 +243,7 @@ class _Run:
         progress, device = self.progress, self.process.device
         lr = self.rate()
         self.gradients.forget()
-        loss_sum, count, used = torch.zeros((), device=device), 0, []
+        losses, count, used = [], 0, []
         for step in steps:
             # Gradients travel between processes once per update, with the last batch.
             is_last = step == steps[-1]
@@ -254,12 +253,12 @@ class _Run:
                 part, part_count = self.forward.learned(
                     *(self.parallel, batch, progress.epoch, step, progress.update)
                 )
-                loss_sum += part.detach()
+                losses.append(part.detach())
                 count += part_count
                 if is_last:
                     sums = torch.stack(
                         [
-                            loss_sum.double(),
+                            reduce(torch.add, losses).double(),
                             torch.full((), count, dtype=torch.float64, device=device),
                             torch.full((), float(stopping), dtype=torch.float64, device=device),
                         ]
@@ -273,18 +272,20 @@ class _Run:
         factor = (self.process.world / sums[1]).float()
         norms = self.gradients.scale(factor, self.config.gradient_clip)
         numbers, ready = torch.cat([sums, norms.double()]), None
-        if not self.scaler.is_enabled():
+        if self.ahead and not self.scaler.is_enabled():
             # A sum of finite numbers times zero is zero, of others it is nan.
             self.spoilt.logical_or_(numbers.sum() * 0)
             self.optimizer.found_inf = self.spoilt
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        progress.update += 1
-        self.speed.steps += len(steps)
-        if self.ahead:
+        if is_queued(self.process):
             numbers, ready = numbers.to("cpu", non_blocking=True), torch.cuda.Event()
             ready.record()
+        progress.update += 1
+        self.speed.steps += len(steps)
         self.done.append(_Done(progress.update, progress.epoch, lr, numbers, ready, used))
+        # A CPU's numbers are known before they change a weight.
+        self.settle(self.ahead)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def rate(self) -> float:
         progress = self.progress
