@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.waits import Waits
 from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.masked_values import MaskedValues
 from vcpipe.models.scgpt import MaskedValueModel, Predicted
@@ -273,24 +273,6 @@ def test_one_batch_is_learned_by_heart(make, attention, parts):
         optimizer.step()
 
     assert (loss / count).item() < 0.05
-
-
-class Waits(TorchDispatchMode):
-    """Counts what makes the host wait for a device."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "masked_select", "unique")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        indices = args[1] if name == "index" else ()
-        by_mask = any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in indices)
-        if name.startswith(self.WAITING) or by_mask:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("attention", ["full", "generative"])

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from tests.waits import Waits
 from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.peaks_to_genes import PeaksToGenes
 from vcpipe.models.peaks_to_genes import DECODERS, PeaksToGenesModel, Vocabulary
@@ -22,6 +23,13 @@ NAMES = Vocabulary(
 ASKED = [12, 4, 6, 1]
 
 
+def where(lengths: list[int]) -> dict[str, torch.Tensor]:
+    """Of 8 tokens of each cell, the real ones."""
+    real = torch.arange(8) < torch.tensor(lengths)[:, None]
+    starts = torch.tensor([0, *lengths]).cumsum(0).int()
+    return {"places": real.flatten().nonzero()[:, 0], "starts": starts}
+
+
 @pytest.fixture
 def batch() -> dict[str, torch.Tensor]:
     """Four cells; the last one has no label, and is asked for one gene that it does not show."""
@@ -35,7 +43,7 @@ def batch() -> dict[str, torch.Tensor]:
     return {
         "peaks": peaks.where(real, 1),
         "peak_chromosomes": peaks % 5,
-        "real": real,
+        **where([8, 5, 6, 4]),
         "cell": torch.arange(4).repeat_interleave(torch.tensor(ASKED)),
         "gene": torch.cat([torch.randperm(12, generator=generator)[:n] for n in ASKED]),
         "targets": targets,
@@ -92,6 +100,20 @@ def test_the_other_encoder_and_norm_learn_as_well(batch, settings):
     assert loss.item() / count < 0.2
 
 
+@pytest.mark.parametrize("encoder", ["transformer", "performer"])
+@pytest.mark.parametrize("cell_emb_style", ["cls", "mean"])
+def test_nothing_in_a_step_waits_for_the_device(batch, encoder, cell_emb_style):
+    settings = {
+        **{"encoder": encoder, "cell_emb_style": cell_emb_style, "value_head": "zero_inflated"},
+        **{"use_batch_labels": True, "task_weight": {"cell_type": 1.0}},
+    }
+    model = PeaksToGenesModel(SIZE, PeaksToGenes(**settings), NAMES, n_bins=5, seed=0)
+    with Waits() as waits:
+        loss, count = loss_of(model, batch, **settings)
+        (loss / count).backward()
+    assert waits.found == []
+
+
 def test_values_never_reach_the_model(batch):
     settings = {"value_head": "zero_inflated", "task_weight": {"cell_type": 1.0}}
     model = PeaksToGenesModel(SIZE, PeaksToGenes(**settings), NAMES, n_bins=5, seed=0).eval()
@@ -116,7 +138,8 @@ def test_a_perfect_zero_inflated_prediction_scores_zero_however_many_genes_cells
 
 def test_the_zero_inflated_loss_by_hand():
     batch = {
-        **{name: torch.zeros(2, 1) for name in ("peaks", "peak_chromosomes", "real", "batch")},
+        **{name: torch.zeros(2, 1) for name in ("peaks", "peak_chromosomes", "batch")},
+        **{name: torch.arange(2) for name in ("places", "starts")},
         "cell": torch.tensor([0, 0, 1]),
         "gene": torch.tensor([0, 1, 0]),
         "targets": torch.tensor([2, 0, 0]),
@@ -148,8 +171,9 @@ def test_sums_over_parts_of_a_batch_add_up_to_those_of_the_whole(batch):
         its = torch.isin(batch["cell"], torch.tensor(cells))
         part = {name: batch[name][its] for name in ("cell", "gene", "targets")}
         part["cell"] = part["cell"] - cells[0]
-        rest = ("peaks", "peak_chromosomes", "real", "batch", "cell_type")
+        rest = ("peaks", "peak_chromosomes", "batch", "cell_type")
         part |= {name: batch[name][cells] for name in rest}
+        part |= where(batch["starts"].diff()[cells].tolist())
         parts.append(loss_of(model, part, **settings))
     assert sum(its for _, its in parts) == count
     torch.testing.assert_close(sum(loss for loss, _ in parts), whole)

@@ -225,6 +225,8 @@ def test_padding_is_told_from_what_is_real(batch_of):
     batch = batch_of()
     peaks, genes = padded_peaks(batch, 901, 25), padded_genes(batch, 300, 22, -2)
     assert np.array_equal(peaks["peaks"][peaks["real"]], batch.peaks)
+    assert np.array_equal(peaks["peaks"].flat[peaks["places"]], batch.peaks)
+    assert np.array_equal(peaks["starts"], batch.peak_starts)
     assert (peaks["peaks"][~peaks["real"]] == 901).all()
     assert (peaks["peak_chromosomes"][~peaks["real"]] == 25).all()
     assert np.array_equal(genes["targets"][genes["real"]], batch.targets)

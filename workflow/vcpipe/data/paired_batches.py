@@ -88,8 +88,9 @@ class PairedBatches:
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
         """peaks, peak_chromosomes and real [B, T]; of asked values cell, gene, targets [N].
 
-        A gene is its place among those that may be asked for. batch and cell_type are -1 where a
-        cell has no label.
+        Besides them where the real tokens lie (see padded_peaks), and the labels. A gene is its
+        place among those that may be asked for. batch and cell_type are -1 where a cell has no
+        label.
         """
         rna, atac = (its.rows(places) for its in both(buffer))
         if self.draws_repeat:

@@ -3,8 +3,9 @@
 Genes never enter the encoder: a value is read from the cell's vector and the gene's own.
 """
 
-# B cells, T tokens of peaks, D width, G genes that may be asked for, N values that are, O numbers
-# of a value, K cell types, Z width of what decoders read of a cell, Q width of a query, H hidden
+# B cells, T tokens of peaks, P real ones of all cells, D width, G genes that may be asked for,
+# N values that are, O numbers of a value, K cell types, Z width of what decoders read of a cell,
+# Q width of a query, H hidden
 
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ from torch.nn import functional as F
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.peaks_to_genes import PeaksToGenes
-from vcpipe.models.layers import TransformerEncoder
+from vcpipe.models.attention import Sequences
+from vcpipe.models.gene_tokens import through
+from vcpipe.models.layers import TransformerEncoder, pack, unpack
 from vcpipe.models.performer import PerformerEncoder
 
 # EpiFoundation's widths.
@@ -37,7 +40,7 @@ class Vocabulary:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over real tokens: padding neither counts nor moves the statistics."""
+    """Batch normalisation over tokens, [N, D], none of which is padding."""
 
     def __init__(self, width: int, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
@@ -47,33 +50,18 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
 
-    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+    def forward(self, x_ND: Tensor) -> Tensor:
         mean_D, var_D = self.running_mean, self.running_var
         if self.training:
-            mean_D, var_D = self._statistics(x, real)
+            mean_D = x_ND.mean(0)
+            var_D = (x_ND - mean_D).square().mean(0)
             with torch.no_grad():
                 self.running_mean.lerp_(mean_D, self.momentum)
                 self.running_var.lerp_(var_D, self.momentum)
-        return (x - mean_D) * (var_D + self.eps).rsqrt() * self.weight + self.bias
-
-    @staticmethod
-    def _statistics(x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
-        if real is None:
-            real = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-        dims, share = tuple(range(x.ndim - 1)), (real / real.sum())[..., None]
-        mean_D = (x * share).sum(dims)
-        return mean_D, ((x - mean_D).square() * share).sum(dims)
+        return (x_ND - mean_D) * (var_D + self.eps).rsqrt() * self.weight + self.bias
 
 
-class LayerNorm(nn.LayerNorm):
-    """Each token by itself, whatever is padding."""
-
-    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
-        del real
-        return super().forward(x)
-
-
-NORMS = {"layer": LayerNorm, "batch": BatchNorm}
+NORMS = {"layer": nn.LayerNorm, "batch": BatchNorm}
 
 
 class Embedding(nn.Module):
@@ -245,16 +233,18 @@ class PeaksToGenesModel(nn.Module):
         self,
         peaks_BT: Tensor,
         chromosomes_BT: Tensor,
-        real_BT: Tensor,
+        place_P: Tensor,
+        starts: Tensor,
         cell_N: Tensor,
         gene_N: Tensor,
         batch_B: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Numbers [N, O] of the asked genes of some cells, and logits of cell types [B, K].
 
-        gene_N are places in `genes`, not ids; batch_B is -1 where a cell has no label.
+        place_P of B × T are the real tokens, cell by cell from the starts on. gene_N are places in
+        `genes`, not ids; batch_B is -1 where a cell has no label.
         """
-        z_BD = self.cell_vectors(peaks_BT, chromosomes_BT, real_BT)
+        z_BD = self.cell_vectors(peaks_BT, chromosomes_BT, place_P, starts)
         genes_GD = self._embedded(
             self.gene_encoder, self.genes, self.gene_chromosomes, self.gene_norm
         )
@@ -267,24 +257,36 @@ class PeaksToGenesModel(nn.Module):
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
         """Vectors of cells, [B, D]; what is asked of them plays no part."""
-        return self.cell_vectors(batch["peaks"], batch["peak_chromosomes"], batch["real"])
+        return self.cell_vectors(
+            *(batch[name] for name in ("peaks", "peak_chromosomes", "places", "starts"))
+        )
 
-    def cell_vectors(self, peaks_BT: Tensor, chromosomes_BT: Tensor, real_BT: Tensor) -> Tensor:
-        x_BTD = self._embedded(self.peak_encoder, peaks_BT, chromosomes_BT, self.peak_norm, real_BT)
-        x_BTD = self.norm(self.encoder(x_BTD, real_BT))
+    def cell_vectors(
+        self, peaks_BT: Tensor, chromosomes_BT: Tensor, place_P: Tensor, starts: Tensor
+    ) -> Tensor:
+        chromosomes_P = pack(chromosomes_BT, place_P)
+        x_PD = self._embedded(
+            self.peak_encoder, pack(peaks_BT, place_P), chromosomes_P, self.peak_norm
+        )
+        x_PD = self.norm(self._attended(x_PD, place_P, Sequences(starts, peaks_BT.shape[1])))
         if self.config.cell_emb_style == "cls":
-            return x_BTD[:, 0]
-        return (x_BTD * real_BT[..., None]).sum(1) / real_BT.sum(1, keepdim=True)
+            return x_PD.index_select(0, starts[:-1])
+        # Laid out with zeros and summed: adding up by cell has no fixed order on a GPU.
+        return unpack(x_PD, place_P, *peaks_BT.shape).sum(1) / starts.diff()[:, None]
+
+    def _attended(self, x_PD: Tensor, place_P: Tensor, sequences: Sequences) -> Tensor:
+        if isinstance(self.encoder, TransformerEncoder):
+            return through(self.encoder, x_PD, sequences)
+        # Features are summed over all keys of a cell at once, so cells are padded.
+        starts, longest, _ = sequences
+        real_BT = torch.arange(longest, device=starts.device) < starts.diff()[:, None]
+        x_BTD = self.encoder(unpack(x_PD, place_P, *real_BT.shape), real_BT)
+        return pack(x_BTD, place_P)
 
     def _embedded(
-        self,
-        encoder: Embedding,
-        ids: Tensor,
-        chromosomes: Tensor,
-        norm: nn.Module,
-        real: Tensor | None = None,
+        self, encoder: Embedding, ids_N: Tensor, chromosomes_N: Tensor, norm: nn.Module
     ) -> Tensor:
-        x = encoder(ids)
+        x_ND = encoder(ids_N)
         if self.chr_encoder is not None:
-            x = x + self.chr_encoder(chromosomes)
-        return norm(self.dropout(x), real)
+            x_ND = x_ND + self.chr_encoder(chromosomes_N)
+        return norm(self.dropout(x_ND))

@@ -21,10 +21,9 @@ def peaks_to_genes(
 ) -> tuple[Tensor, int]:
     del generator  # which genes are asked for was drawn cell by cell, when the batch was made
     cell_N, weight = batch["cell"], config.task_weight
-    values_NO, types_BK = model(
-        *(batch[name] for name in ("peaks", "peak_chromosomes", "real", "cell", "gene", "batch"))
-    )
-    num_cells = len(batch["real"])
+    peaks = (batch[name] for name in ("peaks", "peak_chromosomes", "places", "starts"))
+    values_NO, types_BK = model(*peaks, cell_N, batch["gene"], batch["batch"])
+    num_cells = len(batch["peaks"])
     loss_B = weight.mvc * HEADS[config.value_head](
         values_NO.float(), batch["targets"], cell_N, num_cells, weight
     )

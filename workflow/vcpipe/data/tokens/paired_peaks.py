@@ -108,16 +108,20 @@ def peaks_alone(
             chromosomes.of_peaks[pad_id],
         ),
     }
-    return _padded(starts, columns)
+    return _padded_peaks(starts, columns)
 
 
 def padded_peaks(batch: PairedBatch, pad_id: int, pad_chromosome: int) -> dict[str, np.ndarray]:
-    """Arrays peaks, peak_chromosomes and real (False at padding), as long as the longest cell."""
+    """Arrays peaks, peak_chromosomes and real (False at padding), as long as the longest cell.
+
+    `places` of B × T are the real tokens, cell by cell from `starts` on: said here, no device must
+    be asked.
+    """
     columns = {
         "peaks": (batch.peaks, pad_id),
         "peak_chromosomes": (batch.peak_chromosomes, pad_chromosome),
     }
-    return _padded(batch.peak_starts, columns)
+    return _padded_peaks(batch.peak_starts, columns)
 
 
 def padded_genes(
@@ -130,6 +134,12 @@ def padded_genes(
         "targets": (batch.targets.astype(np.int32), pad_value),
     }
     return _padded(batch.gene_starts, columns)
+
+
+def _padded_peaks(starts: np.ndarray, columns: Mapping[str, tuple]) -> dict[str, np.ndarray]:
+    arrays = _padded(starts, columns)
+    where = {"places": np.flatnonzero(arrays["real"]), "starts": starts.astype(np.int32)}
+    return arrays | where
 
 
 def _padded(starts: np.ndarray, columns: Mapping[str, tuple]) -> dict[str, np.ndarray]:
