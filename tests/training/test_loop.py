@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vcpipe.config.training import EarlyStopping, Optimizer, Scheduler, Training
 from vcpipe.data.loading.position_reader import PositionReader
@@ -547,3 +548,43 @@ def test_a_score_that_a_run_does_not_say_cannot_be_monitored(tmp_path):
     config = settings(early_stopping=EarlyStopping(monitor="val_delta_pearson"))
     with pytest.raises(InputError, match="monitor is val_delta_pearson, which this run does not"):
         run(tmp_path, config=config)
+
+
+class Counted(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_update_asks_torch_for_few_operations_more_than_a_bare_one_that_clips(tmp_path):
+    """What a step of a small model takes is the number of operations, however small they are."""
+    bare = network()
+    optimizer = torch.optim.Adam(bare.parameters(), lr=0.01, fused=True)
+    x = torch.from_numpy(Pairs().x[:8])
+    batch = {"x": x, "y": x.sum(1, keepdim=True)}
+
+    def bare_update():
+        optimizer.zero_grad(set_to_none=True)
+        loss, count = squared_error(bare, batch, None)
+        (loss / count).backward()
+        nn.utils.clip_grad_norm_(bare.parameters(), 1.0)
+        optimizer.step()
+
+    quiet = {"say": lambda text: None, "threads": 1}
+    config = with_train_loss(settings(gradient_clip=1.0))
+    its = _Run(network(), squared_error, Pairs(), None, config, ALONE, tmp_path, **quiet)
+    with closing(its), closing(its.loader.steps(epoch=0)) as batches:
+        its.resume()
+        # Optimisers make their state with the first one.
+        bare_update()
+        its.update(batches, [0], stopping=False)
+        with Counted() as of_bare:
+            bare_update()
+        with Counted() as of_ours:
+            its.update(batches, [1], stopping=False)
+    # Loss, count and votes to stop, which travel, and the mean that is made of them.
+    assert of_ours.number <= of_bare.number + 10

@@ -271,7 +271,7 @@ class _Run:
         # Processes share the mean of their sums; the loss is the mean over all that was counted.
         factor = (self.process.world / sums[1]).float()
         norms = self.gradients.scale(factor, self.config.gradient_clip)
-        numbers, ready = torch.cat([sums, norms.double()]), None
+        numbers, ready = torch.cat([sums, norms]), None
         if self.ahead and not self.scaler.is_enabled():
             # A sum of finite numbers times zero is zero, of others it is nan.
             self.spoilt.logical_or_(numbers.sum() * 0)
