@@ -321,6 +321,21 @@ def test_of_a_guides_example_every_key_acts_or_is_dropped_with_a_reason(kind, pa
     assert set(flattened(given, KINDS[kind].free)) <= acting | dropped
 
 
+@pytest.mark.parametrize(
+    ("kind", "page"), [("epifoundation", "pretraining"), ("scmodelforge", "complete")]
+)
+def test_the_script_turns_a_guides_example_into_a_file_and_says_what_it_dropped(
+    kind, page, tmp_path, capsys
+):
+    path, out = EXAMPLES / f"pages/{kind}/{page}.yaml", tmp_path / "ours.yaml"
+    import_config.main([str(path), f"--kind={kind}", f"--out={out}"])
+    found = convert(KINDS[kind], read_yaml(path))
+    assert read_yaml(out) == found.nested()
+    said = capsys.readouterr().out
+    assert "\n  ".join([f"dropped: {len(found.dropped)}", *found.dropped]) in said
+    assert "still to be corrected" not in said
+
+
 def test_every_example_of_the_guides_is_tried():
     files = {(path.parent.name, path.stem) for path in (EXAMPLES / "pages").glob("*/*.yaml")}
     assert files == {(kind, page) for kind, pages in PAGES.items() for page in pages}
