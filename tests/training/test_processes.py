@@ -1,7 +1,9 @@
-"""Two processes under torchrun: what they share, and one of them that is killed."""
+"""Two processes under torchrun: what they share, and what becomes of them when they are stopped."""
 
+import json
 import os
-import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+# The trials are one run, which the tests below look at.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 PROJECT = Path(__file__).parents[2]
 PROGRAM = """
-import os, signal, sys, torch
+import sys, torch
 sys.path[:0] = ["{project}", "{project}/workflow"]
 from pathlib import Path
 from torch import nn
@@ -59,11 +64,6 @@ def fit(folder, act=lambda: None, at=-1, **training):
         torch.save(dict(weights=weights, rows=progress.rows), folder / "result.pt")
 
 
-def kill():
-    if process.rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def crash():
     raise Crashed
 
@@ -74,14 +74,15 @@ with joined(0) as process:
 """
 
 
-def run(folder: Path, act: str, world: int = 2) -> subprocess.CompletedProcess:
-    folder.mkdir(exist_ok=True)
-    program = folder / "program.py"
-    program.write_text(PROGRAM.format(project=PROJECT, act=act))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-    command = [sys.executable, *(launcher if world > 1 else []), program, folder]
+TRIALS = PROJECT / "tests/training/trials.py"
+STOPPED = 75  # what a process of it that was interrupted ends with
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+TOGETHER = ("--standalone", "--nproc-per-node=2")
+
+
+def run(program: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command,
+        [*TORCHRUN, *TOGETHER, program, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -108,9 +109,10 @@ FSDP = """
 """
 
 
-@pytest.mark.slow
 def test_divided_weights_learn_what_shared_ones_learn_and_take_over_from_them(tmp_path):
-    done = run(tmp_path, FSDP.strip())
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(project=PROJECT, act=FSDP.strip()))
+    done = run(program, tmp_path)
     assert done.returncode == 0, done.stderr
     expected, rows = result(tmp_path / "ddp")
     for name in ("fsdp", "fsdp_on", "ddp_on"):
@@ -120,28 +122,127 @@ def test_divided_weights_learn_what_shared_ones_learn_and_take_over_from_them(tm
             np.testing.assert_allclose(weights[key], expected[key], rtol=0, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_when_one_process_is_killed_all_stop_and_they_go_on_exactly(tmp_path):
-    """At an update that is another in each run of this test."""
-    update = int(np.random.default_rng(time.time_ns()).integers(2, 15))
-    began = time.monotonic()
-    done = run(tmp_path, f"fit(folder / 'killed', kill, {update})")
+def trial(folder: str, dropout: float, how: str | None = None, **where: int) -> dict:
+    return {"folder": folder, "dropout": dropout, "how": how, "world": 2, **where}
+
+
+def free_ports(number: int) -> list[int]:
+    held = [socket.socket() for _ in range(number)]
+    for each in held:
+        each.bind(("localhost", 0))
+    found = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, int]:
+    """Updates, and who is stopped: others in each run of these tests."""
+    generator = np.random.default_rng()
+    # Of 20 updates, each after what the one before it has left.
+    updates = np.sort(generator.choice(np.arange(1, 9), 4, replace=False)) + 3 * np.arange(4)
+    names = ("killed", "stopped", "signalled", "killed_again", "fewer", "more", "told", "dies")
+    found = dict(zip(names, [*updates, *generator.integers(1, 16, 4)], strict=True))
+    found["rank"] = generator.integers(2)
+    return {name: int(number) for name, number in found.items()}
+
+
+@pytest.fixture(scope="module")
+def trials(drawn) -> list[dict]:
+    """What is tried in one run of torchrun."""
+    stop = {name: {"update": at, "rank": drawn["rank"]} for name, at in drawn.items()}
+    plan = [
+        trial("whole", 0.1),
+        trial("stopped", 0.1, "SIGKILL", **stop["killed"]),
+        trial("stopped", 0.1, "SIGTERM", **stop["stopped"]),
+        trial("stopped", 0.1, "SLURM_JOB_END_TIME"),
+        trial("stopped", 0.1, "SIGUSR1", **stop["signalled"]),
+        trial("stopped", 0.1, "SIGKILL", **stop["killed_again"]),
+        trial("stopped", 0.1),
+        # What is dropped is named by the process, of which there are then others.
+        trial("plain", 0.0),
+        trial("fewer", 0.0, "SIGKILL", **stop["fewer"]),
+        trial("fewer", 0.0, world=1),
+        trial("more", 0.0, "SIGKILL", update=drawn["more"], rank=0, world=1),
+        trial("more", 0.0),
+    ]
+    ports = free_ports(len(plan))
+    return [its | {"port": port} for its, port in zip(plan, ports, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def tried(drawn, trials, tmp_path_factory) -> Path:
+    """The folder of all trials; in the end torchrun itself is told to stop, and stops."""
+    folder = tmp_path_factory.mktemp("trials")
+    told = {"folder": "told", "dropout": 0.1, "update": drawn["told"]}
+    done = run(TRIALS, folder, json.dumps({"trials": trials, "told": told}))
+    print(done.stderr)
     assert done.returncode != 0
-    assert time.monotonic() - began < 60
-    assert not (tmp_path / "killed" / "result.pt").exists()
+    assert (folder / "told" / "last.pt").exists()
+    assert not (folder / "told" / "result.pt").exists()
+    return folder
 
-    shutil.copytree(tmp_path / "killed", tmp_path / "alone")
 
-    done = run(tmp_path, "fit(folder / 'killed'); fit(folder / 'whole')")
-    assert done.returncode == 0, done.stderr
-    weights, rows = result(tmp_path / "killed")
-    expected, all_rows = result(tmp_path / "whole")
-    np.testing.assert_array_equal(rows, all_rows, err_msg=f"killed at update {update}")
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+def test_processes_that_are_stopped_end_together_and_say_that_they_are_not_done(
+    tried, trials, drawn
+):
+    codes = [json.loads((tried / f"codes-{rank}.json").read_text()) for rank in range(2)]
+    for number, its in enumerate(trials):
+        found = {rank: codes[rank][number] for rank in range(its["world"])}
+        if its["how"] == "SIGKILL":
+            assert found.pop(its["rank"]) == -signal.SIGKILL, (its, drawn)
+            # The other one has lost it, and fails.
+            assert set(found.values()) <= {1}, (its, drawn)
+        else:
+            assert set(found.values()) == {STOPPED if its["how"] else 0}, (its, drawn)
 
-    done = run(tmp_path, "fit(folder / 'alone')", world=1)
-    assert done.returncode == 0, done.stderr
-    weights, rows = result(tmp_path / "alone")
-    np.testing.assert_allclose(rows, all_rows, rtol=1e-6, atol=1e-6)
+
+def test_a_run_that_was_stopped_again_and_again_is_one_that_was_not_bit_for_bit(tried, drawn):
+    weights, rows = result(tried / "stopped")
+    expected, all_rows = result(tried / "whole")
+    np.testing.assert_array_equal(rows, all_rows, err_msg=str(drawn))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected), drawn
+
+
+@pytest.mark.parametrize("folder", ["fewer", "more"])
+def test_other_numbers_of_processes_go_on_with_what_the_cells_of_all_teach(tried, drawn, folder):
+    """Cells that are compared are those of all processes, so two learn what one learns."""
+    weights, rows = result(tried / folder)
+    expected, all_rows = result(tried / "plain")
+    np.testing.assert_allclose(rows, all_rows, rtol=1e-6, atol=1e-6, err_msg=str(drawn))
     for name in expected:
-        np.testing.assert_allclose(weights[name], expected[name], rtol=0, atol=1e-6)
+        # What is added to all keys changes no attention: Adam makes steps of what is rounded off.
+        if name.endswith("in_proj_bias"):
+            continue
+        np.testing.assert_allclose(
+            weights[name], expected[name], rtol=0, atol=1e-6, err_msg=str(drawn)
+        )
+
+
+def test_two_nodes_go_on_as_two_processes_of_one_node_and_end_when_one_dies(tried, drawn):
+    (port,) = free_ports(1)
+    rendezvous = ("--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=trials")
+    dies = {"folder": "dies", "dropout": 0.1, "update": drawn["dies"], "rank": 1}
+    plan = {"trials": [], "finished": {"folder": "told", "dropout": 0.1}, "dies": dies}
+    nodes = [
+        subprocess.Popen(
+            [
+                *(*TORCHRUN, "--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1"),
+                *(*rendezvous, "--local-addr=localhost", TRIALS, tried, json.dumps(plan)),
+            ],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for node in range(2)
+    ]
+    codes = [node.wait() for node in nodes]
+    ended = time.time()
+    assert 0 not in codes
+    assert (tried / "died").exists()
+    assert ended - float((tried / "died").read_text()) < 60, drawn
+    assert not (tried / "dies" / "result.pt").exists()
+
+    weights, rows = result(tried / "told")
+    expected, all_rows = result(tried / "whole")
+    np.testing.assert_array_equal(rows, all_rows, err_msg=str(drawn))
+    assert all(torch.equal(weights[name], expected[name]) for name in expected), drawn

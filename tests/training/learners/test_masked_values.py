@@ -53,3 +53,10 @@ def test_one_class_is_nothing_to_tell_apart(screen, tmp_path):
     config = Pretrain(**(SETTINGS | {"masked_values": {"cls_weight": 1}}))
     with pytest.raises(InputError, match=r"cls_weight is 1.0, and the corpus knows 1 cell_type"):
         masked_values(cells, config, np.empty)
+
+
+def test_only_parts_that_compare_cells_wait_for_the_other_processes(screen, tmp_path):
+    cells = PreparedCells(*prepare(tmp_path / "corpus", screen))
+    for part, compares in (("mvc", False), ("gen", False), ("ecs", True), ("cce", True)):
+        config = Pretrain(**(SETTINGS | {"masked_values": {f"{part}_weight": 1}}))
+        assert masked_values(cells, config, np.empty).compares_cells == compares
