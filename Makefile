@@ -5,7 +5,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # One test or rule is one thread: two of them on two cores are faster than threads inside.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo demo-models test test-all upstream-test upstream-test-gears upstream-test-scgpt upstream-test-sources bench check-demo lint docs envs clean
+.PHONY: demo demo-models test test-all upstream-test upstream-test-gears upstream-test-scgpt
+.PHONY: upstream-test-sources upstream-test-submission bench check-demo lint docs envs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -14,11 +15,12 @@ help:
 	@echo "            and ways to load cells, compared -> results/loader/summary.csv"
 	@echo "make demo-models  one small run of every pretraining model -> results/pretrain/comparison.csv"
 	@echo "make test   the test suite (make test-all: the slow ones too)"
-	@echo "make upstream-test  our files in the real cell-gears, scgpt and the two below (11 GB, into .venvs/);"
+	@echo "make upstream-test  our files in the real cell-gears, scgpt and the three below (12 GB, into .venvs/);"
 	@echo "            make upstream-test-gears: cell-gears only (1.7 GB)"
 	@echo "            make upstream-test-scgpt: scgpt alone, in our own Python (1 MB)"
 	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (2 GB)"
-	@echo "make env NAME=census  a venv of its own, for rules that need one: gears, census, lamindb"
+	@echo "            make upstream-test-submission: cell-eval (1.2 GB)"
+	@echo "make env NAME=census  a venv of its own, for rules that need one: census, lamindb, cell_eval, gears"
 	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
 	@echo "make gpu-check  attention, the loader and training on this machine's GPU, as a table"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"
@@ -42,7 +44,7 @@ endef
 .venv/installed.lock: requirements.lock
 	$(install)
 
-# Environments that cannot be one with ours: gears, scgpt, census, lamindb.
+# Environments that cannot be one with ours: gears, scgpt, census, lamindb, cell_eval.
 .venvs/%/installed.lock: tests/upstream/%.txt
 	$(install)
 
@@ -85,16 +87,16 @@ test-all: .venv/installed.lock
 	$(THREADS) pytest -n 2 --durations=40 -m "not gpu and not slurm and not upstream"
 
 # Our files against the real packages, which need older ones than ours and so their own Pythons.
-upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears scgpt scgpt-alone census lamindb)
+upstream-test: .venv/installed.lock $(patsubst %,.venvs/%/installed.lock,gears scgpt scgpt-alone census lamindb cell_eval)
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python SCGPT_PYTHON=.venvs/scgpt/bin/python \
 	  CENSUS_PYTHON=.venvs/census/bin/python LAMINDB_PYTHON=.venvs/lamindb/bin/python \
-	  pytest -m upstream tests/upstream
+	  CELL_EVAL_PYTHON=.venvs/cell_eval/bin/python pytest -m upstream tests/upstream
 
 # Without scgpt, whose torch 2.3.1 comes with CUDA: 6.5 GB.
 upstream-test-gears: .venv/installed.lock .venvs/gears/installed.lock
 	$(THREADS) GEARS_PYTHON=.venvs/gears/bin/python \
 	  pytest -m upstream tests/upstream --ignore-glob="*/test_scgpt*" \
-	  $(patsubst %,--ignore=tests/upstream/test_%.py,census artifacts)
+	  $(patsubst %,--ignore=tests/upstream/test_%.py,census artifacts submissions)
 
 # What needs scgpt only, and runs in our own Python: test_scgpt_*.py.
 upstream-test-scgpt: .venv/installed.lock .venvs/scgpt-alone/installed.lock
@@ -104,6 +106,11 @@ upstream-test-scgpt: .venv/installed.lock .venvs/scgpt-alone/installed.lock
 upstream-test-sources: .venv/installed.lock .venvs/census/installed.lock .venvs/lamindb/installed.lock
 	$(THREADS) CENSUS_PYTHON=.venvs/census/bin/python LAMINDB_PYTHON=.venvs/lamindb/bin/python \
 	  pytest -m upstream tests/upstream/test_census.py tests/upstream/test_artifacts.py
+
+# The rule that packages a submission with the challenge's own tool, from a simulated screen on.
+upstream-test-submission: .venv/installed.lock .venvs/cell_eval/installed.lock
+	$(THREADS) CELL_EVAL_PYTHON=.venvs/cell_eval/bin/python \
+	  pytest -m upstream tests/upstream/test_submissions.py
 
 # NAME=convert, or several names; without one all but full_size and start_up_finetune, which take
 # 60 GB of disk.

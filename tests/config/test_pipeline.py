@@ -200,3 +200,26 @@ def test_only_finetuning_can_be_stopped_by_scores_of_perturbations(values):
     assert "pretrain.p.training.early_stopping.monitor is val_delta_pearson, which only" in wrong(
         values
     )
+
+
+def test_a_list_of_targets_names_its_split_and_has_a_name_of_its_own(values):
+    values["target_lists"] = {"s": {"path": "l.csv", "split": "other"}}
+    text = wrong(values)
+    assert "target_lists.s.split is 'other'; expected a name in splits (all, s)" in text
+    assert "target_lists.s has the name of a split; give it another" in text
+
+
+@pytest.mark.parametrize(
+    ("prediction", "message"),
+    [
+        (
+            {"genes_per_pass": "full", "passes": 3},
+            "passes is 3, but with genes_per_pass full every pass is the same",
+        ),
+        ({"library_sizes": "listed"}, "library_sizes is listed, but counts is false"),
+        ({"count_sampling": "poisson"}, "count_sampling is poisson, but counts is false"),
+    ],
+)
+def test_settings_of_predictions_that_nothing_would_read_are_refused(values, prediction, message):
+    values["eval"] = {"prediction": prediction}
+    assert message in wrong(values)

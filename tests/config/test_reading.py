@@ -149,9 +149,12 @@ def test_files_that_are_not_there_are_all_named_before_anything_is_planned(value
     values["finetune"]["f"]["pretrained"] = "nowhere"
     values["preprocess"]["c"]["vocabulary"] = {"genes": "no.json"}
     values["splits"]["list"] = {"method": "published", "test_list": "no.csv"}
+    values["target_lists"] = {"l": {"path": "wanted.csv", "split": "s", "genes": "genes.csv"}}
     with pytest.raises(InputError) as caught:
         check_files(read_pipeline(values=values)[0])
     text = str(caught.value)
+    assert "target_lists.l.path is 'wanted.csv', and there is no such file; expected a CSV" in text
+    assert "target_lists.l.genes is 'genes.csv', and there is no such file; expected genes" in text
     assert "splits.list.test_list is 'no.csv', and there is no such file; expected a list" in text
     assert "datasets.d.path is 'd.h5ad', and there is no such file; expected an h5ad" in text
     assert "preprocess.c.vocabulary.genes is 'no.json'" in text

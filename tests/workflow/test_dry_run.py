@@ -117,3 +117,32 @@ def test_a_single_stage_is_made_by_naming_its_target(fresh):
     output = done.stdout + done.stderr
     assert "prepare_cells" in output
     assert "finetune" not in output
+
+
+LISTED = "results/predict_perturbations/tiny/wanted"
+
+
+@pytest.fixture
+def listed(fresh):
+    """A list of targets that the models of a split predict."""
+    (fresh.folder / "a list.csv").write_text("target_gene,n_cells\nA,3\n")
+    with (fresh.folder / "tests/workflow/config.yaml").open("a") as file:
+        file.write("\ntarget_lists:\n  wanted: {path: a list.csv, split: simulation_1_0.75}\n")
+    return fresh
+
+
+def test_a_list_is_predicted_by_the_models_of_its_split(listed):
+    jobs = listed.planned(target=f"{LISTED}/ridge_pca.h5ad")
+    assert jobs["fit_baseline"] == jobs["predict_perturbations"] == jobs["split_perturbations"] == 1
+    assert "finetune_perturbation" not in jobs
+    done = listed.run(f"{LISTED}/tiny_model.h5ad", "-n", "-p")
+    assert "--targets 'a list.csv'" in done.stdout + done.stderr
+    assert "results/finetune_perturbation/tiny_model/checkpoint" in done.stdout + done.stderr
+
+
+def test_a_submission_runs_in_the_env_of_the_challenges_tool(listed):
+    target = "results/package_submission/tiny/wanted/no_change.vcc"
+    assert listed.planned(target=target)["package_submission"] == 1
+    done = listed.run(target, check=False)
+    assert done.returncode != 0
+    assert "make it (minutes, once): make env NAME=cell_eval" in done.stdout + done.stderr

@@ -37,6 +37,7 @@ from vcpipe.config.atlases import Artifact, Census
 from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.datasets import Download
 from vcpipe.config.documentation import nested_section
+from vcpipe.config.eval import Prediction, Submission
 from vcpipe.config.loader import Loader, Strategies
 from vcpipe.config.pipeline import Pipeline
 from vcpipe.config.pretrain import Pretrain
@@ -68,6 +69,7 @@ BY_RULES = {
     *(("Finetune", name) for name in ("dataset", "split", "pretrained")),
     # Runs are made of them before a rule sees one: tests/config/test_pipeline.py.
     ("Finetune", "random_init_twin"),
+    *(("TargetList", name) for name in ("path", "split", "genes")),
     ("Pretrain", "corpus"),
     *(("Dataset", name) for name in ("path", "download", "simulate", "effect")),
     # Read through SpecialTokens.names(): tests/data/test_vocabulary_building.py.
@@ -177,6 +179,23 @@ class Chain:
             out=folder / "continued",
             metrics=folder / "continued.csv",
             state=folder / "state",
+        )
+
+    def predict_list(self) -> None:
+        """Counts, and targets that are unknown, are of lists only."""
+        targets = self.folder / "list.csv"
+        targets.write_text("target_gene,n_cells,median_umi_per_cell\nNOGENE,3,900\n")
+        settings = {"counts": True, "library_sizes": "listed", "unknown_targets": "no_change"}
+        self.step(
+            predict_perturbations.main,
+            Prediction(**settings),
+            cells=self.cells,
+            split=self.split,
+            controls=self.controls,
+            model=self.folder / "finetuned",
+            targets=targets,
+            name="tiny_model",
+            out=self.folder / "listed.h5ad",
         )
 
     def embed(self) -> None:
@@ -472,8 +491,11 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
     downloads = {("Download", name) for name in Download.model_fields}  # tests/data/test_download
     # Both run in envs of their own: tests/upstream/test_census.py and test_artifacts.py.
     elsewhere = {(its.__name__, name) for its in (Census, Artifact) for name in its.model_fields}
+    # Its tool is in an env of its own: tests/evaluation/test_submission.py.
+    elsewhere |= {("Submission", name) for name in Submission.model_fields}
     # Of a package that is not installed here: tests/training/test_loggers.py.
     elsewhere |= {("Training", "wandb_project"), ("Training", "wandb_mode")}
+    first.predict_list()
     for name in ("linear", "cosine_restarts"):
         learning_rate(Scheduler(name=name), 0.1, 80, 16, num_updates=90, updates_per_epoch=5)
     expected = (
