@@ -72,6 +72,7 @@ def prepare(folder: Path, num_cells: int = 4000) -> None:
     for baseline in BASELINES:
         which = (f"--baseline={baseline}", f"--out={folder}/{baseline}.npz")
         fit_baseline.main([*held_out(folder), *which])
+    print(json.dumps({"num_cells": num_cells}))
 
 
 def predict(folder: Path, baseline: str, num_targets: int, cells_each: int, *settings) -> None:

@@ -149,7 +149,9 @@ def test_files_that_are_not_there_are_all_named_before_anything_is_planned(value
     values["finetune"]["f"]["pretrained"] = "nowhere"
     values["preprocess"]["c"]["vocabulary"] = {"genes": "no.json"}
     values["splits"]["list"] = {"method": "published", "test_list": "no.csv"}
-    values["target_lists"] = {"l": {"path": "wanted.csv", "split": "s", "genes": "genes.csv"}}
+    values["target_lists"] = {
+        "l": {"path": "wanted.csv", "split": "simulation_1_0.75", "genes": "genes.csv"}
+    }
     with pytest.raises(InputError) as caught:
         check_files(read_pipeline(values=values)[0])
     text = str(caught.value)

@@ -1,8 +1,12 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from scripts.fit_baseline import main as fit_baseline
+from tests.benchmarks.measuring import run
+from tests.benchmarks.prediction import predicted
 from vcpipe.config.eval import Prediction
 from vcpipe.data.screen import open_screen
 from vcpipe.data.splits import read_controls, read_split
@@ -87,3 +91,12 @@ def test_a_target_that_no_gene_of_the_screen_is_stops_or_stays_a_control(fitted,
     assert "predicted unchanged" in about["notes"][1]
     controls = screen.values(np.flatnonzero(screen.condition == "ctrl")).toarray()
     assert {row.tobytes() for row in cells["NOGENE+ctrl"]} <= {row.tobytes() for row in controls}
+
+
+@pytest.mark.slow
+def test_four_times_as_many_targets_take_no_more_memory(tmp_path):
+    """At 18,080 genes, where the 3,000 cells of the many are 217 MB."""
+    made = tmp_path / "vcc"
+    run(sys.executable, "-m", "tests.benchmarks.prediction", "prepare", made, "1200")
+    few, many = (predicted(made, "no_change", targets, 250) for targets in (3, 12))
+    assert many["peak_mb"] < few["peak_mb"] + 40

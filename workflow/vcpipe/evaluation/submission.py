@@ -6,6 +6,7 @@ succeeds even where tar or zstd, which it calls, have failed.
 
 # C cells, G genes
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -205,7 +206,9 @@ def run_tool(cells: Path, genes: Path, out: Path, config: Submission) -> None:
         *("--pert-col", LABEL, "--output-pert-col", LABEL, "--encoding", "32"),
         *("--max-cell-dim", str(config.max_cells), "--expected-gene-dim", "-1"),
     ]
-    done = subprocess.run(command, cwd=cells.parent, capture_output=True, text=True, check=False)
+    # There it writes all values once more before it compresses them.
+    env = os.environ | {"TMPDIR": str(cells.parent.absolute())}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
     print(*lines, sep="\n")
     if done.returncode or not out.exists():
