@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vcpipe.config.finetune import Perturbation
@@ -212,3 +213,18 @@ def test_values_in_memory_make_the_same_batches(make, screen):
             assert again.keys() == expected.keys()
             for name, array in expected.items():
                 np.testing.assert_array_equal(again[name], array)
+
+
+def test_weights_are_those_of_the_cells_condition_and_1_where_it_has_none(screen, paired):
+    known = known_genes(screen, build_vocabulary(screen.genes[4:], SPECIAL))
+    table = np.arange(60, dtype=np.float64).reshape(2, 30)
+    weights = pd.DataFrame(table, index=["GENE07+ctrl", "GENE11+ctrl"], columns=screen.genes)
+    batches = PerturbationBatches(
+        *(screen, known, np.arange(len(screen.cells)), paired, Perturbation(max_seq_len=8)),
+        weights=weights,
+    )
+    cells = [np.flatnonzero(batches.condition == f"GENE{n}+ctrl")[0] for n in ("11", "07", "19")]
+    batch = made(batches, np.array(cells), BatchDraw(0, 0))
+    columns = known.columns[np.searchsorted(known.token_ids, batch["genes"])]
+    assert len(columns) == 8
+    assert np.array_equal(batch["weights"], [table[1, columns], table[0, columns], np.ones(8)])

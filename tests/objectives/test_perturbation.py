@@ -35,6 +35,23 @@ def test_the_loss_is_the_squared_error_over_all_genes_by_hand():
     assert loss.item() == pytest.approx(2.0**2 + 2.0**2)
 
 
+def test_errors_count_as_much_as_their_weights_by_hand():
+    def model(genes, control, flags):
+        return control + flags
+
+    batch = {
+        "genes": torch.arange(2),
+        "control": torch.tensor([[1.0, 2.0], [0.0, 1.0]]),
+        "flags": torch.tensor([[0, 1], [0, 0]]),
+        "perturbed": torch.tensor([[1.0, 1.0], [2.0, 1.5]]),
+        "weights": torch.tensor([[0.5, 1.5], [1.0, 2.0]]),
+    }
+    loss, count = perturbation(model, batch, Perturbation(), torch.Generator())
+
+    assert count == 4
+    assert loss.item() == pytest.approx(1.5 * 2.0**2 + 1.0 * 2.0**2 + 2.0 * 0.5**2)
+
+
 def test_one_batch_is_learned_by_heart(batch):
     torch.manual_seed(1)
     model = TransformerGenerator(SIZE, 14, 13)
