@@ -88,45 +88,51 @@ def prepared(pipeline: Pipeline, folder: Path) -> dict[str, Path]:
     return {"cells": cells, "split": table, "controls": controls}
 
 
-def compare(config: Path, folder: Path) -> pd.DataFrame:
+def compare(config: Path, folder: Path) -> None:
+    """Train, predict and score all runs, those with the first seed first."""
     pipeline, _ = read_pipeline(files=[config])
     ensembles, pipeline = pipeline.ensembles(), pipeline.with_all_runs()
     folder.mkdir(parents=True, exist_ok=True)
     held_out = prepared(pipeline, folder)
-    models = {}
+
+    def scored(name: str, model: Path | None) -> None:
+        file = folder / f"predicted/{name}.h5ad"
+        if model is None:
+            members = [folder / f"predicted/{each}.h5ad" for each in ensembles[name]]
+            step(average_predictions.main, None, predictions=members, name=name, out=file)
+        else:
+            its = {"model": model, "name": name, "out": file}
+            step(predict_perturbations.main, pipeline.eval.prediction, **held_out, **its)
+        out = folder / f"scores/{name}"
+        step(score_perturbations.main, pipeline.eval.scoring, **held_out, predictions=file, out=out)
+
     for name in type(pipeline.eval.baselines).model_fields:
-        models[name] = folder / f"{name}.npz"
-        baselines = pipeline.eval.baselines
-        step(fit_baseline.main, baselines, **held_out, baseline=name, out=models[name])
-    for name, run in pipeline.finetune.items():
-        models[name] = folder / name
+        model, baselines = folder / f"{name}.npz", pipeline.eval.baselines
+        step(fit_baseline.main, baselines, **held_out, baseline=name, out=model)
+        scored(name, model)
+    for name, run in sorted(pipeline.finetune.items(), key=lambda its: its[1].training.seed):
         before = time.process_time()
         step(
             *(finetune_perturbation.main, run),
             **held_out | {"pairs": folder / "pairs.npz", "pretrained": folder / "encoder"},
             **{"state": folder / f"state/{name}", "metrics": folder / f"{name}.csv"},
-            out=models[name],
+            out=folder / name,
         )
         print(f"{name}: {time.process_time() - before:.0f} CPU s", flush=True)
-    files = {name: folder / f"predicted/{name}.h5ad" for name in [*models, *ensembles]}
-    for name, model in models.items():
-        its = {"model": model, "name": name, "out": files[name]}
-        step(predict_perturbations.main, pipeline.eval.prediction, **held_out, **its)
-    for name, members in ensembles.items():
-        its = {"predictions": [files[each] for each in members], "name": name}
-        step(average_predictions.main, None, **its, out=files[name])
-    for name, file in files.items():
-        its = {"predictions": file, "out": folder / f"scores/{name}"}
-        step(score_perturbations.main, pipeline.eval.scoring, **held_out, **its)
+        scored(name, folder / name)
+    for name in ensembles:
+        scored(name, None)
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """The mean score of whatever is scored so far."""
     found = {
-        name: pd.read_csv(folder / f"scores/{name}/per_perturbation.csv")
-        .groupby("metric")["value"]
-        .mean()[METRICS]
-        for name in files
+        path.parent.name: pd.read_csv(path).groupby("metric")["value"].mean()[METRICS]
+        for path in sorted(folder.glob("scores/*/per_perturbation.csv"))
     }
     return pd.DataFrame(found).T
 
 
 if __name__ == "__main__":
-    table = compare(*map(Path, sys.argv[1:3]))
-    print(table.to_markdown(floatfmt=".3f"))
+    compare(*map(Path, sys.argv[1:3]))
+    print(table(Path(sys.argv[2])).to_markdown(floatfmt=".3f"))

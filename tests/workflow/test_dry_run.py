@@ -77,8 +77,8 @@ def test_the_comparisons_of_options_can_be_planned(fresh, name):
     path.parent.mkdir(exist_ok=True)
     path.touch()
     jobs = fresh.planned(config=str(config))
-    assert jobs["finetune_perturbation"] == 16
-    assert jobs["average_predictions"] == 8
+    assert jobs["finetune_perturbation"] == 18
+    assert jobs["average_predictions"] == 9
 
 
 def test_a_misspelt_key_stops_the_dry_run_and_names_the_nearest(fresh):
