@@ -24,7 +24,7 @@ from vcpipe.models.embedding_rows import keep_rows
 from vcpipe.models.scgpt import TransformerGenerator
 from vcpipe.objectives.perturbation import perturbation
 from vcpipe.training.distributed import Process
-from vcpipe.training.gradients import scale_gradients
+from vcpipe.training.gradients import Gradients
 from vcpipe.training.optimisers import build_optimizer
 from vcpipe.training.prediction import gene_chunks
 
@@ -108,7 +108,7 @@ def step_perturbation(folder: Path, dtype: torch.dtype | None = None) -> dict:
         optimizers[1].step()
         return loss.item()
 
-    weights = [its for its in ours.parameters() if its.requires_grad]
+    gradients = Gradients([its for its in ours.parameters() if its.requires_grad], ALONE)
 
     def our_step() -> float:
         genes = chosen("ours").numpy()
@@ -120,9 +120,9 @@ def step_perturbation(folder: Path, dtype: torch.dtype | None = None) -> dict:
         }
         with torch.autocast(**arithmetic):
             loss, count = perturbation(ours, batch, Perturbation(), torch.Generator())
-        optimizers[0].zero_grad(set_to_none=True)
+        gradients.forget()
         loss.backward()
-        scale_gradients(weights, torch.tensor(1 / count), 1.0, ALONE)
+        gradients.scale(torch.tensor(1 / count), 1.0)
         optimizers[0].step()
         return loss.item() / count
 

@@ -221,6 +221,7 @@ def test_weights_are_those_of_the_cells_condition_and_1_where_it_has_none(screen
     weights = pd.DataFrame(table, index=["GENE07+ctrl", "GENE11+ctrl"], columns=screen.genes)
     batches = PerturbationBatches(
         *(screen, known, np.arange(len(screen.cells)), paired, Perturbation(max_seq_len=8)),
+        pool=np.array([5, 6]),
         weights=weights,
     )
     cells = [np.flatnonzero(batches.condition == f"GENE{n}+ctrl")[0] for n in ("11", "07", "19")]
