@@ -20,7 +20,7 @@ help:
 	@echo "            make upstream-test-scgpt: scgpt alone, in our own Python (1 MB)"
 	@echo "            make upstream-test-sources: CELLxGENE Census and LaminDB (2 GB)"
 	@echo "            make upstream-test-submission: cell-eval (1.2 GB)"
-	@echo "make env NAME=census  a venv of its own, for rules that need one: census, lamindb, cell_eval, gears"
+	@echo "make env NAME=census  a venv of its own, for rules that need one: gears, scgpt, census, lamindb, cell_eval"
 	@echo "make bench  what we take beside our peers, as a table (make bench NAME=convert: one)"
 	@echo "make gpu-check  attention, the loader and training on this machine's GPU, as a table"
 	@echo "make lint   ruff, snakefmt, snakemake --lint, codespell"

@@ -223,3 +223,21 @@ def test_a_list_of_targets_names_its_split_and_has_a_name_of_its_own(values):
 def test_settings_of_predictions_that_nothing_would_read_are_refused(values, prediction, message):
     values["eval"] = {"prediction": prediction}
     assert message in wrong(values)
+
+
+def test_sums_of_files_are_those_of_a_folder_of_your_own(values):
+    values["finetune"]["f"]["pretrained_sha256"] = {"args": "0" * 64}
+    assert "pretrained is 'p', a run of this pipeline; expected null" in wrong(values)
+    values["finetune"]["f"]["pretrained"] = "resources/scgpt"
+    read_pipeline(values=values)
+    values["finetune"]["f"]["pretrained_sha256"] = {"args": "0" * 63}
+    assert "finetune.f.pretrained_sha256.args" in wrong(values)
+
+
+def test_upstreams_draws_leave_no_choice_of_genes_or_order(values):
+    values["finetune"]["f"]["perturbation"] = {"gene_sampling": "upstream"}
+    assert "always_sample_targets is true; expected false" in wrong(values)
+    values["finetune"]["f"]["perturbation"]["always_sample_targets"] = False
+    read_pipeline(values=values)
+    values["finetune"]["f"]["loading"] = {"strategy": "random_sampling"}
+    assert "which decides the order of cells too" in wrong(values)

@@ -38,6 +38,25 @@ def test_the_shipped_configurations_are_valid(name):
     assert pipeline.finetune
 
 
+def test_the_recipe_of_scgpts_tutorial_is_kept_to_the_letter():
+    run = read_section(Finetune, str(PROJECT / "config/finetune/scgpt_vcc.yaml"), [])
+    its, training = run.perturbation, run.training
+    assert (run.optimizer.name, run.optimizer.lr, run.optimizer.weight_decay) == ("adam", 1e-4, 0)
+    assert (run.scheduler.name, run.scheduler.gamma, run.dropout) == ("step", 0.9, 0)
+    assert (training.batch_size, training.max_epochs) == (64, 15)
+    assert (training.precision, training.gradient_clip) == ("16-mixed", 1.0)
+    assert training.early_stopping.monitor == "train_loss"
+    assert training.early_stopping.patience == 10
+    assert (its.max_seq_len, its.gene_sampling, its.unknown_genes) == (1536, "upstream", "pad")
+    assert not its.always_sample_targets
+    assert not its.gene_aliases
+    assert (run.pretrained, run.initial_weights) == ("resources/scgpt", "pretrained")
+    # The sums stand where people read them, too.
+    page = (PROJECT / "resources/README.md").read_text()
+    assert all(sha256 in page for sha256 in run.pretrained_sha256.by_file().values())
+    assert len(run.pretrained_sha256.by_file()) == 3
+
+
 @pytest.mark.parametrize(("folder", "section"), [("pretrain", Pretrain), ("finetune", Finetune)])
 def test_every_shipped_run_is_a_valid_section(folder, section):
     files = sorted((PROJECT / "config" / folder).glob("*.yaml"))

@@ -229,3 +229,14 @@ def test_weights_are_those_of_the_cells_condition_and_1_where_it_has_none(screen
     columns = known.columns[np.searchsorted(known.token_ids, batch["genes"])]
     assert len(columns) == 8
     assert np.array_equal(batch["weights"], [table[1, columns], table[0, columns], np.ones(8)])
+
+
+def test_genes_without_a_token_can_be_shown_as_pad_and_flagged(screen):
+    names = screen.genes[~np.isin(screen.genes, ["GENE07", "GENE08"])]
+    vocabulary = build_vocabulary(names, SPECIAL)
+    known = known_genes(screen, vocabulary, unknown="pad")
+    assert known.columns.tolist() == list(range(30))
+    unknown = np.isin(screen.genes, ["GENE07", "GENE08"])
+    assert (known.token_ids[unknown] == vocabulary.ids["<pad>"]).all()
+    assert np.array_equal(known.token_ids[~unknown], vocabulary.encode(names))
+    assert known.targets("GENE03+GENE07") == [3, 7]

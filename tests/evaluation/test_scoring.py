@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scripts import fit_baseline, score_perturbations
-from vcpipe.config.eval import Scoring
+from vcpipe.config.eval import Scoring, Summary
 from vcpipe.data.model_cells import evaluated_conditions
 from vcpipe.data.predicted_cells import PredictedCells
 from vcpipe.data.predictions import open_predictions, write_predictions
@@ -17,6 +17,7 @@ from vcpipe.data.splits import read_controls, read_split
 from vcpipe.errors import InputError
 from vcpipe.evaluation.baselines import BASELINES, open_baseline
 from vcpipe.evaluation.scoring import read_scores, score, write_scores
+from vcpipe.evaluation.summary import summarise
 
 ABOUT = {"kind": "model", "dataset": "tiny", "split": "unseen", "config_digest": "c1"}
 
@@ -135,8 +136,12 @@ def test_a_split_without_test_is_scored_on_what_was_seen(simulate, tmp_path):
     split = pd.read_csv(files.split, sep="\t")
     split["set"] = "train"
     split.to_csv(files.split, sep="\t", index=False)
-    found = scored(files, lambda condition: truth(files, condition), tmp_path).per_perturbation
+    scores = scored(files, lambda condition: truth(files, condition), tmp_path)
+    found = scores.per_perturbation
     assert set(found["subgroup"]) == {"seen"}
+    assert "these perturbations were trained on" in scores.about["notes"][0]
+    rows = summarise([scores], Summary())
+    assert set(rows["task"]) == {"seen_perturbation"}
     assert found["condition"].nunique() == 24
     assert "ctrl" not in set(found["condition"])
 

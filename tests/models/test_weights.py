@@ -42,10 +42,27 @@ def test_a_missing_weight_is_named_instead_of_skipped(pretrained):
         take_weights(TransformerGenerator(SIZE, 10, 9), pretrained, SHARED, "base")
 
 
-def test_a_wrong_prefix_is_an_error(pretrained):
+def test_a_wrong_prefix_is_an_error_that_names_it(pretrained):
     renamed = {f"module.{key}": value for key, value in pretrained.items()}
-    with pytest.raises(InputError, match="lacks"):
+    with pytest.raises(InputError, match=r"lacks .*They are there behind 'module\.'; save them"):
         take_weights(TransformerGenerator(SIZE, 10, 9), renamed, SHARED, "base")
+    some = {key: value for key, value in renamed.items() if not key.endswith("norm.bias")}
+    with pytest.raises(InputError) as caught:
+        take_weights(TransformerGenerator(SIZE, 10, 9), some, SHARED, "base")
+    assert "They are there" not in str(caught.value)
+
+
+def test_of_the_whole_human_checkpoint_153_tensors_are_taken():
+    """Counted in the real package: 153 tensors, 50,278,400 weights; its names are flash-attn's."""
+    size, num_tokens, pad_id = Transformer(), 60697, 60694
+    with torch.device("meta"):
+        state = MaskedValueModel(size, num_tokens, pad_id).state_dict()
+        model = TransformerGenerator(size, num_tokens, pad_id)
+    released = {name.replace("in_proj_", "Wqkv."): tensor for name, tensor in state.items()}
+    taken = take_weights(model, released, SHARED, "base")
+    assert len(taken.loaded) == 153
+    assert taken.num_weights == 50_278_400
+    assert taken.lines()[0] == "loaded 153 tensors, 50,278,400 weights from base"
 
 
 def test_a_weight_of_another_size_is_named_with_both_sizes(pretrained):

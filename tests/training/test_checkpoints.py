@@ -1,15 +1,18 @@
+import hashlib
 import json
 
 import pytest
 import safetensors
 import torch
 
+from vcpipe.config.finetune import FolderSha256
 from vcpipe.config.model import Transformer
 from vcpipe.data.vocabulary import build_vocabulary
 from vcpipe.errors import InputError
 from vcpipe.models.scgpt import MaskedValueModel
 from vcpipe.training.checkpoints import (
     check_architecture,
+    check_sha256,
     read_folder,
     weights_digest,
     write_folder,
@@ -161,3 +164,16 @@ def test_nothing_in_a_checkpoint_is_executed(folder, capsys):
     with pytest.raises(InputError, match="holds no plain weights"):
         read_folder(folder)
     assert "executed" not in capsys.readouterr().out
+
+
+def test_files_that_are_not_the_published_ones_are_refused_by_name(folder):
+    found = hashlib.sha256((folder / "vocab.json").read_bytes()).hexdigest()
+    check_sha256(folder, FolderSha256(vocab=found))
+    check_sha256(folder, None)
+    expected = "0" * 64
+    message = rf"vocab\.json has SHA-256 {found}; expected {expected} \(pretrained_sha256\)"
+    with pytest.raises(InputError, match=message):
+        check_sha256(folder, FolderSha256(vocab=expected))
+    (folder / "vocab.json").unlink()
+    with pytest.raises(InputError, match=r"vocab\.json does not exist"):
+        check_sha256(folder, FolderSha256(vocab=found))

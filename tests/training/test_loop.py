@@ -260,6 +260,23 @@ def test_half_precision_on_a_cpu_is_refused(tmp_path):
         run(tmp_path, config=settings(precision="16-mixed"))
 
 
+def test_half_precision_begins_with_a_scale_that_no_gradient_overflows(tmp_path, monkeypatch):
+    """As on a GPU: losses are sums, and a scale for their mean would lose the first updates."""
+    monkeypatch.setattr("vcpipe.training.loop.usable_precision", lambda wanted, _: wanted)
+
+    def of_many(model, batch, generator):
+        loss, count = squared_error(model, batch, generator)
+        return 100 * loss, 10_000 * count
+
+    half = settings(max_epochs=1, precision="16-mixed")
+    weights, _ = run(tmp_path / "half", of_many, half, network(0.0))
+    single, _ = run(tmp_path / "32", of_many, settings(max_epochs=1), network(0.0))
+    scale = torch.load(tmp_path / "half/last.pt", weights_only=True)["scaler"]["scale"]
+    assert scale == pytest.approx(2**16 / 8e4)
+    for name in weights:
+        torch.testing.assert_close(weights[name], single[name], atol=2e-3, rtol=0)
+
+
 def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path):
     exact = run(tmp_path / "32", config=settings(max_epochs=20), model=network(0.0))[1].best
     half = run(

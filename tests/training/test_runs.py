@@ -114,6 +114,27 @@ def test_finetuning_starts_from_every_shared_weight(run_pretrain, run_finetune):
         torch.testing.assert_close(tuned.state[name], base.state[name])
 
 
+def test_what_was_loaded_is_listed_in_the_log_and_in_the_arguments(run_pretrain, run_finetune):
+    base = run_pretrain()
+    tuned = run_finetune(base)
+    shared = {name: its for name, its in base.state.items() if name.startswith(SHARED)}
+    number = sum(tensor.numel() for tensor in shared.values())
+    assert tuned.args["loaded"] == [*shared]
+    assert tuned.args["num_loaded_weights"] == number
+    log = (tuned.path / "run.log").read_text()
+    assert f"loaded {len(shared)} tensors, {number:,} weights from {base.path}\n" in log
+    for name, tensor in shared.items():
+        assert f"loaded {name} {tuple(tensor.shape)}\n" in log
+
+
+def test_an_encoder_of_another_width_is_refused(run_pretrain, run_finetune):
+    base = run_pretrain()
+    wider = replace(base, model=base.model.model_copy(update={"hidden_dim": 24}))
+    message = r"encoder\.embedding\.weight \(34, 16\) instead of \(34, 24\)"
+    with pytest.raises(InputError, match=message):
+        run_finetune(wider)
+
+
 def test_a_random_twin_loads_nothing(run_pretrain, run_finetune):
     base = run_pretrain()
     twin = run_finetune(base, FINETUNE.model_copy(update={"initial_weights": "random"}))
@@ -393,6 +414,22 @@ def test_genes_unknown_to_the_model_keep_the_controls_value_and_are_reported(
     for values_CG in cells.values():
         assert {row.tobytes() for row in values_CG[:, unknown]} <= rows
     assert about["notes"][0] == "24 of 30 genes are predicted"
+
+
+def test_genes_that_the_model_is_shown_as_pad_are_predicted(
+    run_pretrain, run_finetune, screen, split, controls
+):
+    settings = FINETUNE.perturbation.model_copy(update={"unknown_genes": "pad"})
+    tuned = run_finetune(
+        run_pretrain(genes=[f"GENE{i:02d}" for i in range(24)]),
+        FINETUNE.model_copy(update={"perturbation": settings}),
+    )
+    assert "6 genes without a token are shown as <pad>" in (tuned.path / "run.log").read_text()
+    cells, about = predicted(screen, split, controls, tuned)
+    assert about["notes"] == ["30 of 30 genes are predicted"]
+    rows = {row.tobytes() for row in screen.values(slice(None)).toarray()[:, 24:]}
+    for values_CG in cells.values():
+        assert not {row.tobytes() for row in values_CG[:, 24:]} & rows
 
 
 @pytest.fixture

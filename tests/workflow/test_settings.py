@@ -22,6 +22,7 @@ from scripts import (
     pair_controls,
     plot_embeddings,
     predict_perturbations,
+    predict_samples,
     prepare_cells,
     pretrain,
     score_perturbations,
@@ -38,6 +39,7 @@ from vcpipe.config.corpora import Tokenizers
 from vcpipe.config.datasets import Download
 from vcpipe.config.documentation import nested_section
 from vcpipe.config.eval import Prediction, Submission
+from vcpipe.config.finetune import FolderSha256
 from vcpipe.config.loader import Loader, Strategies
 from vcpipe.config.pipeline import Pipeline
 from vcpipe.config.pretrain import Pretrain
@@ -78,6 +80,7 @@ BY_RULES = {
     ("Dataset", "small_perturbations"),
     # Read only where a cell type has an underscore: tests/data/test_conditions.py.
     ("Dataset", "unsafe_cell_types"),
+    ("Verification", "tolerance"),
     # Decides which rules there are.
     ("Pipeline", "loader"),
 }
@@ -273,6 +276,13 @@ class Chain:
             out=folder / "finetuned",
             metrics=folder / "finetune.csv",
             **training,
+        )
+        self.step(
+            predict_samples.main,
+            pipeline.eval.verification,
+            **held_out,
+            checkpoint=folder / "finetuned",
+            out=folder / "samples.npz",
         )
         self.step(
             match_genes.main,
@@ -493,6 +503,8 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
     elsewhere = {(its.__name__, name) for its in (Census, Artifact) for name in its.model_fields}
     # Its tool is in an env of its own: tests/evaluation/test_submission.py.
     elsewhere |= {("Submission", name) for name in Submission.model_fields}
+    # Read through FolderSha256.by_file(): tests/training/test_checkpoints.py.
+    elsewhere |= {("FolderSha256", name) for name in FolderSha256.model_fields}
     # Of a package that is not installed here: tests/training/test_loggers.py.
     elsewhere |= {("Training", "wandb_project"), ("Training", "wandb_mode")}
     first.predict_list()

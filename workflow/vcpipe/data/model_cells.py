@@ -8,6 +8,9 @@ from vcpipe.data.order import generator_of
 from vcpipe.data.screen import CONTROL, Screen
 from vcpipe.data.splits import SplitTable, controls_of_set, perturbed_rows, training_rows
 
+# The subgroup of what was trained on, where that is all there is to score.
+SEEN = "seen"
+
 
 def model_rows(
     screen: Screen, split: SplitTable, controls: dict[str, str]
@@ -32,7 +35,7 @@ def evaluated_set(split: SplitTable) -> str:
 def evaluated_conditions(split: SplitTable) -> dict[str, str]:
     """What is predicted and scored, with its subgroup."""
     if evaluated_set(split) == "train":
-        return dict.fromkeys(split.conditions("train"), "seen")
+        return dict.fromkeys(split.conditions("train"), SEEN)
     # A condition has the same subgroup in all test contexts.
     return {
         place[0]: split.subgroup[place]

@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from vcpipe.config.eval import Scoring
-from vcpipe.data.model_cells import evaluated_conditions
+from vcpipe.data.model_cells import SEEN, evaluated_conditions
 from vcpipe.data.predictions import Predictions
 from vcpipe.data.screen import Screen, check_same_screen, perturbed_genes
 from vcpipe.data.splits import SplitTable, check_same_split
@@ -69,7 +69,11 @@ def score(
         "data_digest": screen.data_digest,
         "num_perturbations": len(evaluated),
         "scoring": config.model_dump(mode="json"),
-        "notes": [*predictions.about["notes"], *_notes(measured, values)],
+        "notes": [
+            *predictions.about["notes"],
+            *_seen(evaluated),
+            *_notes(measured, values),
+        ],
     }
     return Scores(long, _profiles(comparison, measured, table), about)
 
@@ -102,6 +106,12 @@ def compare(predicted_PG: np.ndarray, measured: MeasuredProfiles, config: Scorin
         de_PG=differential_genes(measured.t_PG, scored_PG, config.num_de_genes),
         target_PG=target_PG,
     )
+
+
+def _seen(evaluated: dict[str, str]) -> list[str]:
+    if set(evaluated.values()) != {SEEN}:
+        return []
+    return ["The split holds nothing out: these perturbations were trained on."]
 
 
 def _notes(measured: MeasuredProfiles, values: dict[str, np.ndarray]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vcpipe.config.eval import Summary
+from vcpipe.data.model_cells import SEEN
 from vcpipe.errors import InputError, listed
 from vcpipe.evaluation.metrics import METRICS
 from vcpipe.evaluation.scoring import Scores
@@ -41,7 +42,8 @@ VERDICT_COLUMNS = [
     "verdict",
     "notes",
 ]
-TASK = "perturbation"
+# Where nothing was held out, models are scored on what they were trained on.
+UNSEEN_TASK, SEEN_TASK = "perturbation", "seen_perturbation"
 
 # Resampling fewer values than these gives intervals that mean nothing.
 FEWEST_FOR_A_VERDICT = 5
@@ -54,13 +56,14 @@ def summarise(scores: list[Scores], config: Summary) -> pd.DataFrame:
     for each in scores:
         about = {key: each.about[key] for key in ("model", "kind", "dataset", "split")}
         digests = {key: each.about[key] for key in ("config_digest", "data_digest")}
+        is_seen = (each.per_perturbation["subgroup"] == SEEN).all()
         for metric, table in each.per_perturbation.groupby("metric", sort=False):
             value_P = table["value"].dropna().to_numpy()
             low, high = bootstrap_interval(value_P, config)
             rows.append(
                 {
                     **about,
-                    "task": TASK,
+                    "task": SEEN_TASK if is_seen else UNSEEN_TASK,
                     "metric": metric,
                     "value": value_P.mean() if len(value_P) else np.nan,
                     "ci_low": low,

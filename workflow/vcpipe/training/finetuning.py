@@ -81,10 +81,10 @@ def finetune(
         "renamed_genes": renamed,
     }
     run = Run(config, data, code, state, process)
-    loaded = []
+    loaded, num_loaded = [], 0
     if config.initial_weights == "pretrained":
         taken = take_weights(model, base.state, SHARED, str(base.path))
-        loaded = taken.loaded
+        loaded, num_loaded = taken.loaded, taken.num_weights
         for line in taken.lines():
             run.say(line)
         for name in loaded:
@@ -124,14 +124,19 @@ def finetune(
     run.say(f"{len(cells.cells)} cells of {len(known.columns)} genes, {num_weights(model)}")
     if renamed:
         run.say(f"{len(renamed)} genes have the token of another of their names")
-    unknown = int((token_ids < 0).sum())
-    if unknown and settings.unknown_genes == "pad":
-        run.say(f"{unknown} genes without a token are shown as {PAD}")
+    unknown = {"left_out": "left out", "pad": f"shown as {PAD}"}[settings.unknown_genes]
+    if (token_ids < 0).any():
+        run.say(f"{(token_ids < 0).sum()} genes without a token are {unknown}")
     for row in matches[matches["note"] != ""].itertuples():
-        run.say(f"left out, {row.fate}: {row.gene}, {row.note}")
+        run.say(f"{unknown}, {row.fate}: {row.gene}, {row.note}")
     for note in cells.notes(config.training.batch_size):
         run.say(note)
-    args = {"max_seq_len": settings.max_seq_len, "n_input_bins": bins, "loaded": loaded}
+    args = {
+        "max_seq_len": settings.max_seq_len,
+        "n_input_bins": bins,
+        "loaded": loaded,
+        "num_loaded_weights": num_loaded,
+    }
     loss = partial(OBJECTIVES[config.objective], config=settings)
     both = [cells, held_out] if held_out else [cells]
     needed = reduce(np.union1d, [its.rows() for its in both])

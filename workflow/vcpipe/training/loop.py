@@ -265,6 +265,8 @@ class _Run:
                     )
                     # They travel during the backward pass.
                     wait = begin_sum(sums, self.process)
+                if progress.update == 0 and step == steps[0]:
+                    self.begin_scaling(part_count)
                 self.scaler.scale(part).backward()
         wait()
         self.scaler.unscale_(self.optimizer)
@@ -286,6 +288,12 @@ class _Run:
         self.settle(self.ahead)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def begin_scaling(self, count: int) -> None:
+        """GradScaler begins with what suits a mean; of a sum, the first updates would be lost."""
+        if self.scaler.is_enabled():
+            count = total([float(count)], self.process)[0] / self.process.world
+            self.scaler = torch.amp.GradScaler(self.process.device.type, init_scale=2.0**16 / count)
 
     def rate(self) -> float:
         progress = self.progress
