@@ -21,6 +21,7 @@ SETTINGS = Perturbation(
     max_seq_len=MAX_SEQ_LEN,
     always_sample_targets=False,
     gene_sampling="upstream",
+    control_partners="paired_once",
     unknown_genes="pad",
 )
 NAMES = {

@@ -116,8 +116,8 @@ def _pairs(values_RT: np.ndarray) -> dict[str, np.ndarray]:
 class PerturbationBatches:
     """Batches over some cells of a screen, each beside a control.
 
-    `control_row` says with which control a cell is paired, `pool` which rows are drawn from where
-    partners are drawn anew.
+    `control_row` says with which control a cell is paired, `pool` from which rows partners are
+    drawn where they are drawn anew; None: all controls that stand beside themselves.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class PerturbationBatches:
         cells: np.ndarray,
         control_row: np.ndarray,
         config: Perturbation,
-        pool: np.ndarray,
+        pool: np.ndarray | None = None,
         values: Values | None = None,
         weights: pd.DataFrame | None = None,
     ):
@@ -151,6 +151,8 @@ class PerturbationBatches:
         self.partners = None
         self.paired_with = paired_with
         if config.control_partners == "redrawn":
+            if pool is None:
+                pool = np.flatnonzero(control_row == np.arange(len(control_row)))
             self.partners = Partners(screen, self.cells, paired_with, pool, config.match_batch)
         self.values = values or ValuesOnDisk(screen, known)
         labels = {
