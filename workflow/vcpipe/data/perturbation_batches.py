@@ -1,6 +1,7 @@
 """Pairs of a control cell and a perturbed cell, with the perturbed genes flagged."""
 
-# B cells, G genes that the model knows, T sampled genes
+# B cells, K genes that the model knows, T sampled genes, R rows of the screen, G its genes,
+# P most genes that are perturbed at once
 
 from collections import Counter
 from dataclasses import dataclass
@@ -128,18 +129,18 @@ class PerturbationBatches:
         control_row: np.ndarray,
         config: Perturbation,
         pool: np.ndarray | None = None,
-        values: Values | None = None,
         weights: pd.DataFrame | None = None,
     ):
         """`weights` say what a gene's error counts by condition; of others all count the same."""
         self.known, self.config = known, config
         if not config.include_controls:
             cells = cells[screen.condition[cells] != CONTROL]
-        usable = {condition: known.flags(condition) for condition in np.unique(screen.condition)}
-        keep = np.array([usable[condition] for condition in screen.condition[cells]], dtype=bool)
+        conditions, id_C = np.unique(screen.condition[cells], return_inverse=True)
+        keep = np.array([known.flags(its) for its in conditions], dtype=bool)[id_C]
         self.unusable = sorted(set(screen.condition[cells][~keep]))
         self.cells = cells[keep]
-        self.condition = screen.condition[self.cells]
+        self.condition, self.condition_id = screen.condition[self.cells], id_C[keep]
+        self.targets = _table([known.targets(condition) for condition in conditions])
         if len(cells) and (self.condition == CONTROL).all() and self.unusable:
             raise InputError(
                 f"No cell is left to learn from: the model knows none of the perturbed genes of "
@@ -154,7 +155,7 @@ class PerturbationBatches:
             if pool is None:
                 pool = np.flatnonzero(control_row == np.arange(len(control_row)))
             self.partners = Partners(screen, self.cells, paired_with, pool, config.match_batch)
-        self.values = values or ValuesOnDisk(screen, known)
+        self.values: Values = ValuesOnDisk(screen, known)
         labels = {
             name: getattr(screen, name)[self.cells] for name in ("condition", "cell_type", "batch")
         }
@@ -180,14 +181,17 @@ class PerturbationBatches:
         `chosen` are these among the known genes, where they are drawn elsewhere.
         """
         positions = buffer.positions[places]
-        targets = [self.known.targets(condition) for condition in self.condition[positions]]
+        targets_BP = self.targets[self.condition_id[positions]]
         if chosen is None:
-            chosen = self._genes(targets, draw.generator())
-        place = {column: i for i, column in enumerate(chosen)}
+            chosen = self._genes(targets_BP, draw.generator())
+        # Place -1 stands for no gene, which has no column.
+        column_K = np.full(len(self.known.columns) + 1, -1)
+        column_K[chosen] = np.arange(len(chosen))
+        column_BP = column_K[targets_BP]
         flags_BT = np.zeros((len(positions), len(chosen)), dtype=np.int64)
-        for row, columns in enumerate(targets):
-            flags_BT[row, [place[column] for column in columns if column in place]] = 1
-        self._count(draw, targets, flags_BT)
+        cells, which = np.nonzero(column_BP >= 0)
+        flags_BT[cells, column_BP[cells, which]] = 1
+        self._count(draw, targets_BP >= 0, column_BP >= 0)
         control = self.paired_with[positions]
         if self.partners is not None:
             control = self.partners.drawn(positions, draw)
@@ -229,22 +233,31 @@ class PerturbationBatches:
         share = seen["flagged"] / seen["examples"]
         return [f"the perturbed genes were among the sampled ones in {share:.1%} of the examples"]
 
-    def _count(self, draw: BatchDraw, targets: list[list[int]], flags_BT: np.ndarray) -> None:
+    def _count(self, draw: BatchDraw, wanted_BP: np.ndarray, seen_BP: np.ndarray) -> None:
         if draw.purpose != BatchDraw.purpose:  # of held-out cells
             return
-        num_T = np.array([len(columns) for columns in targets])
-        perturbed = num_T > 0
-        flagged = perturbed & (flags_BT.sum(axis=1) == num_T)
+        perturbed_B = wanted_BP.any(axis=1)
+        flagged_B = perturbed_B & (seen_BP == wanted_BP).all(axis=1)
         with self.counting:
             its = self.seen.setdefault(draw.epoch, Counter())
-            its.update(examples=int(perturbed.sum()), flagged=int(flagged.sum()))
+            its.update(examples=int(perturbed_B.sum()), flagged=int(flagged_B.sum()))
 
-    def _genes(self, targets: list[list[int]], generator: np.random.Generator) -> np.ndarray:
+    def _genes(self, targets_BP: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         num_genes = len(self.known.columns)
         if num_genes <= self.config.max_seq_len:
             return np.arange(num_genes)
         order = generator.permutation(num_genes)
         if self.config.always_sample_targets:
-            first = np.unique([column for columns in targets for column in columns])
-            order = np.concatenate([first, order[~np.isin(order, first)]]).astype(np.int64)
+            first = np.unique(targets_BP[targets_BP >= 0])
+            is_target = np.zeros(num_genes, dtype=bool)
+            is_target[first] = True
+            order = np.concatenate([first, order[~is_target[order]]]).astype(np.int64)
         return np.sort(order[: self.config.max_seq_len])
+
+
+def _table(targets: list[list[int]]) -> np.ndarray:
+    """Places of perturbed genes, conditions × the most genes that one has; -1: none."""
+    table = np.full((len(targets), max([1, *map(len, targets)])), -1)
+    for row, places in zip(table, targets, strict=True):
+        row[: len(places)] = places
+    return table
