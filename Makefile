@@ -112,8 +112,7 @@ upstream-test-submission: .venv/installed.lock .venvs/cell_eval/installed.lock
 	$(THREADS) CELL_EVAL_PYTHON=.venvs/cell_eval/bin/python \
 	  pytest -m upstream tests/upstream/test_submissions.py
 
-# NAME=convert, or several names; without one all but full_size and start_up_finetune, which take
-# 60 GB of disk.
+# NAME=convert, or several names; without one all but full_size, which takes 60 GB of disk.
 # tests/benchmarks/__main__.py says which variables name the peers that are not installed here.
 bench: .venv/installed.lock $(if $(filter convert% start_up% perturbation_batch%,$(or $(NAME),convert)),.venvs/gears/installed.lock)
 	python -m tests.benchmarks $(NAME)

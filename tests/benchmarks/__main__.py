@@ -67,14 +67,12 @@ TOGETHER = {
     full_size: ["full_size"],
 }
 # An hour of work and 60 GB of disk: only when asked for.
-ON_REQUEST = [full_size, finetuning_batches.start]
+ON_REQUEST = [full_size]
 
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument(
-        "names", nargs="*", help="benchmarks; none: all but full_size and start_up_finetune"
-    )
+    made.add_argument("names", nargs="*", help="benchmarks; none: all but full_size")
     names = made.parse_args().names
     wanted = [
         function

@@ -16,17 +16,10 @@ CONTROL_SHARE = 0.17
 NUM_BATCHES = 48
 
 
-def write_screen(
-    path: Path,
-    num_cells: int,
-    num_genes: int = 18080,
-    num_targets: int = 150,
-    num_drawn: int | None = None,
-) -> int:
+def write_screen(path: Path, num_cells: int, num_genes: int = 18080, num_targets: int = 150) -> int:
     """Write uncompressed CSR counts, float32, some 45 % of them not zero; return their number.
 
-    Every perturbation takes 80 % of its target and doubles or halves forty other genes. Drawing
-    takes most of the time: behind num_drawn cells counts are repeated, whatever the labels say.
+    Every perturbation takes 80 % of its target and doubles or halves forty other genes.
     """
     generator = np.random.default_rng(0)
     # Log-normal means over six orders of magnitude, 50,000 counts a cell, as in the challenge.
@@ -54,12 +47,10 @@ def write_screen(
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         ad.io.write_elem(file, "/", ad.AnnData(obs=obs, var=var))
-        return _write_counts(
-            file, mean_G.astype(np.float32), fold_TG, target_C, generator, num_drawn or num_cells
-        )
+        return _write_counts(file, mean_G.astype(np.float32), fold_TG, target_C, generator)
 
 
-def _write_counts(file, mean_G, fold_TG, target_C, generator, num_drawn) -> int:
+def _write_counts(file, mean_G, fold_TG, target_C, generator) -> int:
     if "X" in file:
         del file["X"]
     group = file.create_group("X")
@@ -70,21 +61,13 @@ def _write_counts(file, mean_G, fold_TG, target_C, generator, num_drawn) -> int:
         for name, dtype in (("data", np.float32), ("indices", np.int32))
     )
     starts = [np.zeros(1, dtype=np.int64)]
-    done, drawn = 0, []
+    done = 0
     for start in range(0, len(target_C), BLOCK):
         part_C = target_C[start : start + BLOCK]
-        if start < num_drawn:
-            depth_C1 = generator.lognormal(0, 0.3, (len(part_C), 1)).astype(np.float32)
-            counts_CG = generator.poisson(mean_G * fold_TG[part_C] * depth_C1)
-            rows, columns = np.nonzero(counts_CG)
-            counts = counts_CG[rows, columns]
-            if num_drawn < len(target_C):
-                drawn.append((rows, columns, counts))
-        else:
-            rows, columns, counts = drawn[start // BLOCK % len(drawn)]
-            keep = rows < len(part_C)
-            rows, columns, counts = rows[keep], columns[keep], counts[keep]
-        for dataset, values in ((data, counts), (indices, columns)):
+        depth_C1 = generator.lognormal(0, 0.3, (len(part_C), 1)).astype(np.float32)
+        counts_CG = generator.poisson(mean_G * fold_TG[part_C] * depth_C1)
+        rows, columns = np.nonzero(counts_CG)
+        for dataset, values in ((data, counts_CG[rows, columns]), (indices, columns)):
             dataset.resize((done + len(rows),))
             dataset[done:] = values
         starts.append(done + np.cumsum(np.bincount(rows, minlength=len(part_C))))
