@@ -109,7 +109,7 @@ def test_genes_unknown_to_the_model_are_not_shown_to_it(make):
 def test_a_model_that_knows_no_target_is_an_error(make, screen, first):
     """Also where control cells are left, from which nothing of perturbations is learned."""
     assert (screen.condition[:40] == "ctrl").all()
-    with pytest.raises(InputError, match=r"No cell is left to learn from.*GENE03\+ctrl"):
+    with pytest.raises(InputError, match=r"No perturbed cell is left.*GENE03\+ctrl"):
         make(genes=["GENE00", "GENE01"], cells=np.arange(first, len(screen.cells)))
 
 

@@ -203,17 +203,19 @@ def test_a_model_of_binned_inputs_predicts_from_bins(run_pretrain, run_finetune)
 
 def test_a_model_that_knows_no_perturbed_gene_is_refused(run_pretrain, run_finetune, screen):
     genes = [gene for gene in screen.genes if f"{gene}+ctrl" not in screen.condition]
-    with pytest.raises(InputError, match=r"No cell is left to learn from.*GENE03\+ctrl"):
+    with pytest.raises(InputError, match=r"No perturbed cell is left: .*GENE\d\d\+ctrl"):
         run_finetune(run_pretrain(genes=genes))
 
 
 def test_other_pairs_are_another_run(run_pretrain, run_finetune, screen, controls, pairs):
     """The state of the first run must not be taken for the second's."""
     base = run_pretrain()
-    first = run_finetune(base)
+    settings = FINETUNE.perturbation.model_copy(update={"control_partners": "paired_once"})
+    config = FINETUNE.model_copy(update={"perturbation": settings})
+    first = run_finetune(base, config)
     generator = np.random.default_rng(1)
     redrawn = pair_controls(screen, controls, "cell_type", generator)
-    second = run_finetune(base, pairs=replace(pairs, control_row=redrawn))
+    second = run_finetune(base, config, pairs=replace(pairs, control_row=redrawn))
     assert first.about["pairs_digest"] == pairs.digest != second.about["pairs_digest"]
     name = "transformer_encoder.layers.0.linear1.weight"
     assert not torch.equal(second.state[name], first.state[name])

@@ -59,6 +59,17 @@ def known_genes(
     return KnownGenes(columns, ids[columns], {name: i for i, name in enumerate(names)})
 
 
+def check_targets(screen: Screen, known: KnownGenes, conditions: list[str]) -> None:
+    """Refuse perturbations none of which can be flagged: nothing of them would be learned."""
+    perturbed = [condition for condition in conditions if condition != CONTROL]
+    if perturbed and not any(known.flags(condition) for condition in perturbed):
+        raise InputError(
+            f"No perturbed cell is left: the model knows none of the perturbed genes of "
+            f"{listed(perturbed)}. Check the gene names of {screen.path}, or set "
+            "perturbation.gene_aliases: true."
+        )
+
+
 class Values(Protocol):
     """Where a batch's values come from."""
 
@@ -136,17 +147,12 @@ class PerturbationBatches:
         if not config.include_controls:
             cells = cells[screen.condition[cells] != CONTROL]
         conditions, id_C = np.unique(screen.condition[cells], return_inverse=True)
+        check_targets(screen, known, conditions.tolist())
         keep = np.array([known.flags(its) for its in conditions], dtype=bool)[id_C]
         self.unusable = sorted(set(screen.condition[cells][~keep]))
         self.cells = cells[keep]
         self.condition, self.condition_id = screen.condition[self.cells], id_C[keep]
         self.targets = _table([known.targets(condition) for condition in conditions])
-        if len(cells) and (self.condition == CONTROL).all() and self.unusable:
-            raise InputError(
-                f"No cell is left to learn from: the model knows none of the perturbed genes of "
-                f"{listed(self.unusable)}. Check the gene names of {screen.path}, or set "
-                "perturbation.gene_aliases: true."
-            )
         paired_with = control_row[self.cells]
         assert (paired_with >= 0).all()
         self.partners = None

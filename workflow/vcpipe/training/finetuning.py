@@ -12,7 +12,7 @@ from vcpipe.data.condition_means import gene_weights, training_effects
 from vcpipe.data.gene_names import match_genes, read_aliases, renamed_genes
 from vcpipe.data.model_cells import model_rows
 from vcpipe.data.pairing import Pairs, check_own_contexts, check_same_controls
-from vcpipe.data.perturbation_batches import PerturbationBatches, known_genes
+from vcpipe.data.perturbation_batches import PerturbationBatches, check_targets, known_genes
 from vcpipe.data.screen import Screen
 from vcpipe.data.seen import seen_controls
 from vcpipe.data.splits import SplitTable, control_rows, controls_of_set, split_digest
@@ -66,6 +66,8 @@ def finetune(
     check_match(screen.genes, token_ids, settings.min_gene_match, what)
     renamed = renamed_genes(matches)
     known = known_genes(screen, vocabulary, renamed, settings.unknown_genes)
+    for set_name in ("train", "val"):
+        check_targets(screen, known, split.conditions(set_name))
     size = base.model.model_copy(update={"dropout": config.dropout})
     torch.manual_seed(config.training.seed)
     bins = settings.n_input_bins
