@@ -17,10 +17,10 @@ class Gradients:
         for weight in self.weights:
             weight.grad = None
 
-    def scale(self, factor: Tensor, longest: float | None) -> Tensor:
+    def scale(self, factor: Tensor | float, longest: float | None) -> Tensor:
         """Multiply all by a factor, and shorten them together; returns the norm of each.
 
-        Factor and norms stay on the device.
+        The norms stay on the device, and a factor that depends on other processes.
         """
         parts = [grad for weight in self.weights if (grad := weight.grad) is not None]
         if self.are_divided:

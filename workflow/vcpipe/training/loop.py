@@ -271,7 +271,9 @@ class _Run:
         wait()
         self.scaler.unscale_(self.optimizer)
         # Processes share the mean of their sums; the loss is the mean over all that was counted.
-        factor = (self.process.world / sums[1]).float()
+        factor = 1 / count
+        if self.process.world > 1:
+            factor = (self.process.world / sums[1]).float()
         norms = self.gradients.scale(factor, self.config.gradient_clip)
         numbers, ready = torch.cat([sums, norms]), None
         if self.ahead and not self.scaler.is_enabled():
