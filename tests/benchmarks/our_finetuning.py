@@ -14,13 +14,15 @@ import numpy as np
 
 from tests.benchmarks.our_conversion import peak_mb
 
-SIZE, NUM_BATCHES = 64, 30
+SIZE = 64
 
 
 def batches(folder: Path, is_held: bool) -> dict:
     from vcpipe.config.finetune import Perturbation
+    from vcpipe.config.loading import Loading
     from vcpipe.data.grouped_values import groups_of, joined
-    from vcpipe.data.order import BatchDraw
+    from vcpipe.data.loading.loader import Loader
+    from vcpipe.data.loading.plans import Share
     from vcpipe.data.perturbation_batches import KnownGenes, PerturbationBatches, ValuesInMemory
     from vcpipe.data.screen import open_screen
 
@@ -36,14 +38,12 @@ def batches(folder: Path, is_held: bool) -> dict:
         groups = joined(list(groups_of(screen, columns, held)))
         made.values = ValuesInMemory(groups, held, known)
         found["kb_per_cell"] = groups.num_bytes / len(rows) / 1000
-    buffer, order = made.reader.read(rows), np.random.default_rng(0).permutation(len(rows))
-    parts = np.array_split(order, len(order) // SIZE)[: NUM_BATCHES + 2]
-    for step, places in enumerate(parts):
-        if step == 2:  # the first ones load the loops
-            began = time.process_time()
-        batch = made.batch(buffer, places[:SIZE], BatchDraw(0, 0, step))
-        assert batch["perturbed"].shape == (SIZE, 1536)
-    found["ms"] = (time.process_time() - began) / (len(parts) - 2) * 1000
+    loader = Loader(made, Loading(), Share(0, 1, SIZE, 256), seed=0)
+    first = next(loader.steps(epoch=0))  # loads the loops
+    assert first["perturbed"].shape == first["flags"].shape == (SIZE, 1536)
+    began = time.process_time()
+    num_batches = sum(1 for _ in loader.steps(epoch=1))
+    found["ms"] = (time.process_time() - began) / num_batches * 1000
     if is_held:
         found["sums"] = sums(screen)
     return found
