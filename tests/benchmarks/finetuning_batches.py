@@ -1,7 +1,7 @@
 """Pairs of cells for finetuning, and the start of a run, beside cell-gears itself.
 
-Theirs is a batch of its loader: 64 graphs of all 18,080 genes. Ours is what the model is given:
-1,536 genes of a control drawn anew and of the perturbed cell, and the flags.
+Theirs is a batch of its loader, 64 graphs of all 18,080 genes, and the 1,536 that scGPT's loop then
+takes. Ours are 1,536 genes of a control drawn anew and of the perturbed cell, and the flags.
 """
 
 import sys

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import scanpy as sc
+import torch
 from gears import PertData
 
 
@@ -63,7 +64,10 @@ def batches(folder: Path) -> dict:
     for step, batch in enumerate(data.dataloader["train_loader"]):
         if step == 2:
             before = time.process_time()
-        assert batch.y.shape == (64, data.adata.n_vars)
+        # What scGPT's loop then takes of it.
+        genes = torch.randperm(data.adata.n_vars)[:1536]
+        control, perturbed = batch.x[:, 0].view(64, -1)[:, genes], batch.y[:, genes]
+        assert control.shape == perturbed.shape == (64, 1536)
         if step == NUM_BATCHES + 1:
             break
     ms = (time.process_time() - before) / NUM_BATCHES * 1000
