@@ -448,6 +448,7 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
         tmp_path / "first", {"pretrain": {"tiny_masked": {"scheduler": {"name": "step"}}}}
     )
     first.run()
+    first.predict_list()
     learn_from_genes(first)
     # Two perturbations of val, which a score of val perturbations compares.
     table.write_text(first.split.read_text().replace("+ctrl\ttrain\t", "+ctrl\tval\t", 1))
@@ -507,7 +508,6 @@ def test_every_key_is_read_by_the_stage_it_belongs_to(reads, tmp_path, monkeypat
     elsewhere |= {("FolderSha256", name) for name in FolderSha256.model_fields}
     # Of a package that is not installed here: tests/training/test_loggers.py.
     elsewhere |= {("Training", "wandb_project"), ("Training", "wandb_mode")}
-    first.predict_list()
     for name in ("linear", "cosine_restarts"):
         learning_rate(Scheduler(name=name), 0.1, 80, 16, num_updates=90, updates_per_epoch=5)
     expected = (
