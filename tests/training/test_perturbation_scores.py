@@ -44,6 +44,18 @@ class Knowing(nn.Module):
         return torch.tensor([its[token] for token in genes_T.tolist()]).expand_as(control_BT)
 
 
+class Echo(nn.Module):
+    """Says that nothing changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, genes_T, control_BT, flags_BT):
+        self.calls += 1
+        return control_BT
+
+
 def profiles(scores, known, rows_PG) -> dict:
     tokens = known.token_ids.tolist()
     return {
@@ -83,6 +95,28 @@ def test_predictions_start_from_the_same_controls_of_models_every_time(scores, k
     assert max(len(genes) for genes, _ in first) <= 12
     controls = draw_controls(screen, 1)
     assert {controls[cell] for cell in screen.cells[scores.profiles.controls]} == {"model"}
+
+
+def test_processes_share_the_cells_and_call_the_model_equally_often(screen, split, known):
+    """7 cells in calls of at most 2: 4 for one process, 2 for each of two, 1 for each of eight."""
+    options = OPTIONS | {"num_cells": 7, "batch_size": 2}
+
+    def sums(world: int) -> tuple[np.ndarray, list[int]]:
+        found, calls = [], []
+        for rank in range(world):
+            its = options | {"process": Process(rank, world, torch.device("cpu"))}
+            scores = PerturbationScores(screen, split, draw_controls(screen, 1), known, **its)
+            model = Echo()
+            found.append(scores._sum(model, 0))
+            calls.append(model.calls)
+        return np.sum(found, axis=0), calls
+
+    alone, calls = sums(1)
+    for world in (2, 8):
+        shared, each = sums(world)
+        np.testing.assert_allclose(shared, alone, rtol=1e-6)
+        assert len(set(each)) == 1
+        assert each[0] * 4 == calls[0] * -(-4 // world)
 
 
 def test_nothing_of_a_test_cell_has_a_part_in_it(scores, screen, split, known, monkeypatch):
