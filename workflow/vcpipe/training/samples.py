@@ -12,6 +12,7 @@ from vcpipe.config.eval import Verification
 from vcpipe.data.model_cells import draw_controls, evaluated_conditions, generator_for, start_rows
 from vcpipe.data.order import generator_of
 from vcpipe.data.perturbation_batches import known_genes
+from vcpipe.data.predicted_cells import control_values
 from vcpipe.data.screen import Screen, check_same_screen
 from vcpipe.data.splits import SplitTable, check_same_split
 from vcpipe.errors import InputError
@@ -44,6 +45,11 @@ def sample_predictions(
             f"{path} was not made by finetune_perturbation "
             f"(objective {folder.about.get('objective')!r}); finetune it first."
         )
+    if folder.args.get("n_input_bins"):
+        raise InputError(
+            f"{path} has n_input_bins {folder.args['n_input_bins']}, where scgpt draws the bins "
+            "of equal values by chance, so it predicts something else each time; expected 0."
+        )
     check_same_split(path, folder.about["split_digest"], split, controls)
     check_same_screen(path, folder.about, screen)
     renamed = folder.about.get("renamed_genes") or {}
@@ -59,7 +65,9 @@ def sample_predictions(
     genes = screen.genes[known.columns[chunk]]
     rows = start_rows(screen, split, controls)
     control = [
-        draw_controls(screen, rows, config.num_cells, generator_for(its, config.seed))
+        control_values(
+            screen, draw_controls(rows, config.num_cells, generator_for(its, config.seed))
+        )
         for its in conditions
     ]
     control_CT = np.concatenate(control)[:, known.columns[chunk]]
