@@ -591,7 +591,7 @@ def test_an_update_asks_torch_for_few_operations_more_than_a_bare_one_that_clips
         nn.utils.clip_grad_norm_(bare.parameters(), 1.0)
         optimizer.step()
 
-    quiet = {"say": lambda text: None, "threads": 1}
+    quiet = {"say": lambda text: None, "threads": 1, "scores": None}
     config = with_train_loss(settings(gradient_clip=1.0))
     its = _Run(network(), squared_error, Pairs(), None, config, ALONE, tmp_path, **quiet)
     with closing(its), closing(its.loader.steps(epoch=0)) as batches:
