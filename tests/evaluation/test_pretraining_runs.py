@@ -1,5 +1,7 @@
 """Finished runs side by side: the table says what their own files say."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -41,6 +43,20 @@ def runs(screen, tmp_path):
         pretrain(*prepared, Pretrain(**(SETTINGS | settings)), "code", alone, *paths)
         made[name] = paths[1:]
     return made
+
+
+def test_looks_at_val_cells_within_an_epoch_are_no_epochs_and_none_are_needed(runs):
+    folder, log_path = runs["values"]
+    run = read_run(folder, read_logs([log_path]).popitem()[1])
+    within = pd.DataFrame({"step": [2], "epoch": [0], "val_loss": [1.0]})
+    log = pd.concat([run.log, within], ignore_index=True)
+    assert comparison([replace(run, log=log)])["epochs"].tolist() == [2]
+    without = run.log.assign(val_loss=float("nan"))
+    assert (
+        comparison([replace(run, log=without)])[["first_val_loss", "best_val_loss"]]
+        .isna()
+        .all(None)
+    )
 
 
 def test_the_table_has_a_row_for_each_run_with_what_its_files_say(runs, tmp_path, capsys):

@@ -76,6 +76,17 @@ def test_only_changes_and_what_is_not_frozen_learn(model, inputs):
     assert "decoder.bias_decoder.fc.0.weight" not in still
 
 
+def test_new_and_frozen_layers_are_not_there_to_be_changed(model):
+    frozen = ["transformer_encoder.layers.0."]
+    every = LORA.model_copy(update={"targets": ["*"]})
+    chosen = add_lora(model, every, SHARED, frozen)
+    assert sorted(chosen) == sorted(
+        ["value_encoder.linear1", "value_encoder.linear2", *LINEARS[4:]]
+    )
+    with pytest.raises(InputError, match=r"'?decoder\.\*'?, which is the name of no pretrained"):
+        add_lora(model, LORA.model_copy(update={"targets": ["decoder.*"]}), SHARED)
+
+
 def test_the_bias_of_a_layer_with_a_change_stays_too(model):
     add_lora(model, LORA.model_copy(update={"targets": ["*.linear1", "*.in_proj"]}))
     learns = {name for name, its in model.named_parameters() if its.requires_grad}

@@ -78,6 +78,13 @@ def test_who_knows_the_answer_scores_1_and_who_has_it_mixed_up_less(scores, know
     assert wrong["val_discrimination"] == 0
 
 
+def test_predictions_that_are_no_numbers_have_no_score(scores, known):
+    broken_PG = scores.measured_PG.copy()
+    broken_PG[1, 5] = np.nan
+    found = scores(Knowing(profiles(scores, known, broken_PG)))
+    assert np.isnan(list(found.values())).all()
+
+
 def test_the_mean_of_all_perturbations_says_nothing_of_any(scores, known):
     mean = np.tile(scores.measured_PG.mean(axis=0), (2, 1))
     assert scores(Knowing(profiles(scores, known, mean)))["val_discrimination"] == 0.5

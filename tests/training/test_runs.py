@@ -246,6 +246,31 @@ def test_an_encoder_that_saw_a_control_kept_for_scoring_is_refused(
         run_finetune(run_pretrain(rows=rows))
 
 
+def test_a_finetuned_folder_says_what_it_and_its_base_have_seen(
+    run_pretrain, run_finetune, screen, split, controls, pairs, tmp_path
+):
+    tuned = run_finetune(run_pretrain())
+    seen = tuned.about["seen"][screen.data_digest]
+    assert set(split.conditions("train")) <= set(seen["condition"])
+    assert not set(split.conditions("test")) & set(seen["condition"])
+    # It can be finetuned further with its split.
+    run_finetune(tuned, name="again")
+
+    def start_with(**sets):
+        other = replace(split, sets=dict(split.sets))
+        for name, its in sets.items():
+            other.sets[split.conditions(name)[0], ""] = its
+        paths = (tmp_path / "other-state", tmp_path / "other", tmp_path / "other.csv")
+        finetune(screen, other, controls, pairs, tuned, FINETUNE, "code", ALONE, *paths)
+
+    with pytest.raises(InputError, match="was pretrained on cells of GENE"):
+        start_with(train="test")
+    with pytest.raises(
+        InputError, match=r"were chosen by GENE.*, which the split keeps for testing"
+    ):
+        start_with(val="test")
+
+
 @pytest.mark.parametrize("seen", [["ctrl", "GENE03+ctrl"], {"condition": ["ctrl"]}])
 def test_an_encoder_of_an_earlier_version_that_saw_the_screen_is_refused(
     run_pretrain, run_finetune, screen, seen

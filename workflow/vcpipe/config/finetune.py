@@ -114,6 +114,15 @@ class Perturbation(GeneMatching):
             )
         return self
 
+    @model_validator(mode="after")
+    def _only_redrawn_partners_are_matched(self):
+        if not self.match_batch and self.control_partners == "paired_once":
+            raise ValueError(
+                "match_batch is false, but control_partners is paired_once, where pair_controls "
+                "has chosen; expected redrawn"
+            )
+        return self
+
     @field_validator("n_input_bins")
     @classmethod
     def _bins_have_edges(cls, number: int) -> int:
@@ -166,6 +175,19 @@ class Finetune(Adapting):
             raise ValueError(
                 "perturbation.gene_sampling is upstream, which decides the order of cells too, and "
                 "loading says another; leave loading out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _random_weights_are_trained(self):
+        if self.initial_weights == "random" and self.random_init_twin:
+            raise ValueError("random_init_twin is true, but initial_weights is random already")
+        if (self.initial_weights == "random" or self.random_init_twin) and (
+            self.lora is not None or self.freeze
+        ):
+            raise ValueError(
+                "lora and freeze keep weights as they are, and random ones (initial_weights: "
+                "random, random_init_twin) are not worth it; leave one of them out"
             )
         return self
 

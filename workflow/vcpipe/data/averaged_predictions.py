@@ -76,13 +76,15 @@ def _means(members: list[Predictions], config: Prediction) -> Iterator[Predicted
             counts_CG = None
             if num_counts_C is not None:
                 its = num_counts_C[rows][start:end]
-                drawing = (config.count_sampling, counting[condition], condition)
-                counts_CG = draw_counts(values_CG, its, *drawing)
+                # Of any sampling: Poisson counts of a known sum are multinomial.
+                counts_CG = draw_counts(
+                    values_CG, its, "multinomial", counting[condition], condition
+                )
             yield PredictedCells(condition, values_CG, counts_CG)
 
 
 def library_sizes(path: Path) -> np.ndarray:
-    """Counts of each predicted cell, which are those of the control that it comes from."""
+    """Counts of each predicted cell."""
     with h5py.File(path) as file:
         if "layers/counts" not in file:
             raise InputError(

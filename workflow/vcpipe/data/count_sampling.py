@@ -23,10 +23,12 @@ def draw_counts(
     """
     rate_CG = np.expm1(values_CG, dtype=np.float64)
     total_C = rate_CG.sum(axis=1)
-    if (total_C <= 0).any():
+    useless_C = ~(total_C > 0) | ~np.isfinite(total_C)
+    if useless_C.any():
         raise InputError(
-            f"{(total_C <= 0).sum()} cells predicted for {condition} express no gene, so no counts "
-            "can be drawn for them; set counts: false, or look at the model."
+            f"{useless_C.sum()} cells predicted for {condition} express no gene, or have values "
+            "that are no numbers, so no counts can be drawn for them; set counts: false, or look "
+            "at the model."
         )
     share_CG = rate_CG / total_C[:, None]
     counts_CG = SAMPLING[count_sampling](share_CG, num_counts_C, generator)

@@ -63,8 +63,8 @@ def comparison(runs: list[PretrainingRun]) -> pd.DataFrame:
 
 def _row(run: PretrainingRun) -> dict[str, object]:
     log, size = run.log, run.settings["model"]
-    # Rows with a rate are batches; the others sum up an epoch.
-    batches, epochs = log[log["lr"].notna()], log[log["lr"].isna()]
+    # Rows with a rate are batches, others with a training loss sum up an epoch.
+    batches, epochs = log[log["lr"].notna()], log[log["lr"].isna() & log["train_loss"].notna()]
     train = pd.concat([batches, epochs])["train_loss"].dropna()
     val = log["val_loss"].dropna()
     return {
@@ -80,8 +80,8 @@ def _row(run: PretrainingRun) -> dict[str, object]:
         "steps": int(log["step"].max()),
         "first_train_loss": train.iloc[0],
         "last_train_loss": train.iloc[-1],
-        "first_val_loss": val.iloc[0] if len(val) else None,
-        "best_val_loss": val.min() if len(val) else None,
+        "first_val_loss": val.iloc[0] if len(val) else float("nan"),
+        "best_val_loss": val.min(),  # NaN without any
         "cells_per_second": run.cells_per_second,
     }
 

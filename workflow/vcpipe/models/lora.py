@@ -6,7 +6,7 @@ of scGPT's attention and no module, so it would be left out, or its name would c
 
 # I numbers in, O numbers out, R rank
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -36,17 +36,26 @@ class LowRank(nn.Module):
         return (self.dropout(x) @ self.down.T) @ self.up.T * self.scale
 
 
-def add_lora(model: nn.Module, config: Lora) -> list[str]:
+def add_lora(
+    model: nn.Module, config: Lora, within: Sequence[str] = ("",), frozen: Sequence[str] = ()
+) -> list[str]:
     """Have linear layers of a model learn low-rank changes; returns the names of these layers.
 
-    The weights of these layers get no gradient any more; those of others are left as they are.
+    Only layers whose names begin with one of `within` are there to be chosen, and none that begins
+    with one of `frozen`. The weights of chosen layers get no gradient any more; those of others are
+    left as they are.
     """
-    layers = _linear_layers(model)
+    layers = {
+        name: add
+        for name, add in _linear_layers(model).items()
+        if f"{name}.".startswith(tuple(within)) and not f"{name}.".startswith(tuple(frozen))
+    }
     chosen = [name for name in layers if any(fnmatchcase(name, its) for its in config.targets)]
     unknown = [its for its in config.targets if not any(fnmatchcase(name, its) for name in layers)]
     if unknown:
         raise InputError(
-            f"lora.targets has {listed(unknown)}, which is the name of no linear layer; there are "
+            f"lora.targets has {listed(unknown)}, which is the name of no pretrained linear layer "
+            f"that is not frozen; there are "
             f"{listed(layers, 30)}."
         )
     for name in chosen:

@@ -23,7 +23,7 @@ from vcpipe.data.perturbation_batches import (
     known_genes,
 )
 from vcpipe.data.screen import Screen
-from vcpipe.data.seen import seen_controls
+from vcpipe.data.seen import seen_controls, seen_of, together
 from vcpipe.data.splits import SplitTable, control_rows, controls_of_set, split_digest
 from vcpipe.data.upstream_batches import UpstreamBatches
 from vcpipe.data.vocabulary import PAD, check_match
@@ -80,6 +80,8 @@ def finetune(
         "pretrained_digest": base.digest,
         # Prediction gives every gene the token it was trained with, whatever table ships by then.
         "renamed_genes": renamed,
+        "seen": seen_with(base, screen, split, controls),
+        "selected_by": selected_by(base, screen, split),
     }
     run = Run(config, data, code, state, process)
     start = starting_model(base, known, config, run.say)
@@ -138,7 +140,7 @@ def starting_model(
     rows_of_data = keep_rows(model, "encoder.embedding", known.token_ids)
     freeze(model, [*config.freeze, *(SHARED if config.lora else ())])
     if config.lora:
-        adapted = add_lora(model, config.lora)
+        adapted = add_lora(model, config.lora, SHARED, config.freeze)
         say(f"{len(adapted)} linear layers learn changes of rank {config.lora.rank}")
 
     def exported(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -219,10 +221,39 @@ def check_is_one_run(config: Finetune) -> None:
         )
 
 
+def seen_with(
+    base: ModelFolder, screen: Screen, split: SplitTable, controls: dict[str, str]
+) -> dict[str, dict]:
+    """What the weights are learned from, by data digest of a screen: its base's cells, and ours."""
+    partners = controls_of_set(screen, split, controls, set_name="train", use="model")
+    rows = np.union1d(model_rows(screen, split, controls)["train"], partners)
+    ours = {screen.data_digest: seen_of(screen, rows)}
+    return together(base.about.get("seen", {}), ours)
+
+
+def selected_by(base: ModelFolder, screen: Screen, split: SplitTable) -> dict[str, list[str]]:
+    """The val perturbations that decided which weights are kept, by data digest of a screen."""
+    made = dict(base.about.get("selected_by", {}))
+    before = made.get(screen.data_digest, [])
+    return made | {screen.data_digest: sorted({*before, *_of_set(split, "val")})}
+
+
+def _of_set(split: SplitTable, name: str) -> set[str]:
+    """Perturbations of a set, with their context where contexts are held out."""
+    return {" in ".join(filter(None, key)) for key, its in split.sets.items() if its == name}
+
+
 def check_unseen(
     base: ModelFolder, screen: Screen, split: SplitTable, controls: dict[str, str]
 ) -> None:
     """Refuse an encoder that was pretrained on cells kept out of train, or kept for scoring."""
+    chosen = set(base.about.get("selected_by", {}).get(screen.data_digest, []))
+    tested = sorted(chosen & _of_set(split, "test"))
+    if tested:
+        raise InputError(
+            f"The weights of {base.path} were chosen by {listed(tested)}, which the split keeps "
+            "for testing. Start from another folder, or use the split that it was finetuned with."
+        )
     seen = base.about.get("seen", {}).get(screen.data_digest)
     if seen is None:
         return

@@ -358,7 +358,9 @@ class _Run:
                 again = partial(
                     self.forward.learned, self.model, batch, done.epoch, step, done.update
                 )
-                found = found or first_not_finite(self.model, batch, again)
+                # Losses may wait for those of other processes: all of them are asked again.
+                its = first_not_finite(self.model, batch, again)
+                found = found or its
         found = found or first_gradient_not_finite(self.model, norms)
         return f"First of what is not finite: {found}. " if found else ""
 

@@ -56,6 +56,9 @@ class PerturbationScores:
         predicted_PG = np.stack([self._sum(model, place) for place in range(len(self.targets))])
         summed = total(predicted_PG.ravel().tolist(), self.process)
         predicted_PG = np.reshape(summed, predicted_PG.shape) / self.num_cells
+        if not np.isfinite(predicted_PG).all():
+            # Comparisons with NaN would call it the best; the loop stops at a score that is NaN.
+            return {"val_delta_pearson": float("nan"), "val_discrimination": float("nan")}
         return {
             "val_delta_pearson": float(
                 delta_pearson(

@@ -177,5 +177,7 @@ class Run:
                 out, exported(weights), size, vocabulary, args, about, self.log, record, names
             )
             write_metrics(metrics, progress)
-            (self.folder / OVER).touch()
+            # Unfinished ones of older code, too: nothing goes on with them.
+            for shape in self.folder.parent.glob(f"*/{SHAPE}"):
+                (shape.parent / OVER).touch()
         return progress

@@ -61,7 +61,14 @@ def sample_predictions(
     drawn = generator.permutation(len(flagged))[: config.num_conditions]
     conditions = [flagged[place] for place in np.sort(drawn)]
     targets = sorted({place for its in conditions for place in known.targets(its)})
-    chunk = gene_chunks(len(known.columns), targets, folder.args["max_seq_len"], generator)[0]
+    length = folder.args["max_seq_len"]
+    if length < len(known.columns) and len(targets) >= length:
+        raise InputError(
+            f"eval.verification.num_conditions is {config.num_conditions}, whose {len(targets)} "
+            f"perturbed genes leave no room among the {length} genes that {path} was trained on at "
+            "once; expected fewer."
+        )
+    chunk = gene_chunks(len(known.columns), targets, length, generator)[0]
     genes = screen.genes[known.columns[chunk]]
     rows = start_rows(screen, split, controls)
     control = [
