@@ -52,22 +52,20 @@ def needed(packages: list[str]) -> set[str]:
     return found
 
 
-def shared_pins(packages: list[str]) -> list[str]:
-    pinned = pins()
-    # On Linux torch also names the CUDA wheels of its default build; pip resolves those.
-    return [pinned[name] for name in sorted(needed(packages)) if name in pinned]
-
-
 def env_texts() -> dict[str, str]:
     """The text of each env's file, by name."""
-    lines = {name: shared_pins(packages) for name, packages in ENVS.items()}
+    pinned = pins()  # without CUDA's wheels, which torch names on Linux: pip resolves those
+    lines = {
+        name: [pinned[one] for one in sorted(needed(packages)) if one in pinned]
+        for name, packages in ENVS.items()
+    }
     lines |= {name: (PROJECT / f"tests/upstream/{name}.txt").read_text().split() for name in OWN}
-    return {name: env_text(pinned, PROGRAMS.get(name, [])) for name, pinned in lines.items()}
+    return {name: env_text(its, PROGRAMS.get(name, [])) for name, its in lines.items()}
 
 
 def env_text(pinned: list[str], programs: list[str]) -> str:
-    conda = [f"  - {name}" for name in ("python =3.11", *programs, "pip", "pip:")]
-    lines = ["channels: [conda-forge, nodefaults]", "dependencies:", *conda]
+    lines = ["channels: [conda-forge, nodefaults]", "dependencies:"]
+    lines += [f"  - {name}" for name in ("python =3.11", *programs, "pip", "pip:")]
     return "\n".join([*lines, *(f"      - {line}" for line in pinned)]) + "\n"
 
 

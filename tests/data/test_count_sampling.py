@@ -67,6 +67,9 @@ def test_a_cell_that_expresses_nothing_has_no_counts_to_draw(values_CG, generato
     values_CG[3] = 0
     with pytest.raises(InputError, match=r"1 cells predicted for A\+ctrl express no gene"):
         draw_counts(values_CG, np.full(NUM_CELLS, 9), "poisson", generator, "A+ctrl")
+    values_CG[5, 0] = np.nan
+    with pytest.raises(InputError, match=r"2 cells predicted for .*or have values that are no num"):
+        draw_counts(values_CG, np.full(NUM_CELLS, 9), "multinomial", generator, "A+ctrl")
 
 
 def test_library_sizes_keep_their_spread_around_another_median():

@@ -187,7 +187,7 @@ def test_no_change_predicts_the_models_controls_of_the_held_out_cell_type(files,
     scores_of(files, "no_change", tmp_path)
     predicted = ad.read_h5ad(tmp_path / "no_change.h5ad")
     allowed = {row.tobytes() for row in mean_of(values=True, use="model", cell_type="C")}
-    assert {row.tobytes() for row in predicted.X.astype(float)} == allowed
+    assert {row.tobytes() for row in predicted.X.toarray().astype(float)} == allowed
 
 
 def spoil(files, screen, controls) -> None:

@@ -114,7 +114,7 @@ def test_every_prediction_is_a_whole_h5ad_on_the_same_genes(results):
     tables = [ad.read_h5ad(file) for file in files]
     for table in tables:
         assert table.var_names.equals(tables[0].var_names)
-        assert np.isfinite(table.X).all()
+        assert np.isfinite(table.X.data).all()
         assert (table.obs["condition"].value_counts() == 10).all()
 
 
