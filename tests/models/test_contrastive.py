@@ -34,12 +34,13 @@ def view(num_cells=3, num_tokens=6, seed=1, hides=False) -> View:
     )
     genes[:, 0] = 0
     values = torch.rand(num_cells, num_tokens, generator=generator).sort(1, descending=True)[0]
-    hidden = None
+    hidden = places = None
     if hides:
         hidden = torch.zeros(num_cells, num_tokens, dtype=torch.bool)
         hidden[:, 3] = hidden[0, 5] = True
         values = values.masked_fill(hidden, -1)
-    return View(genes, values, None, hidden)
+        places = hidden.flatten().nonzero()[:, 0]
+    return View(genes, values, hidden_BT=hidden, place_M=places)
 
 
 HUMAN = torch.zeros(3, dtype=torch.int64)
@@ -63,10 +64,11 @@ def test_padding_and_the_cells_beside_change_no_embedding(encoding):
     expected = model(its, its, MIXED)[0]
     real = torch.ones(3, 9, dtype=torch.bool)
     real[:, 6:] = False
-    padded = View(F.pad(its.genes_BT, (0, 3), value=1), F.pad(its.values_BT, (0, 3)), real, None)
+    where = real.flatten().nonzero()[:, 0], torch.arange(0, 24, 6, dtype=torch.int32)
+    padded = View(F.pad(its.genes_BT, (0, 3), value=1), F.pad(its.values_BT, (0, 3)), *where)
     torch.testing.assert_close(model(padded, its, MIXED)[0], expected)
     for cell in range(3):
-        one = View(its.genes_BT[[cell]], its.values_BT[[cell]], None, None)
+        one = View(its.genes_BT[[cell]], its.values_BT[[cell]])
         alone = model(one, one, MIXED[[cell]])[0]
         torch.testing.assert_close(alone[0], expected[cell])
 
@@ -102,7 +104,7 @@ def test_every_weight_has_a_gradient_whatever_the_species_of_a_batch(encoding):
 
 def test_order_matters_by_rank_and_not_by_value():
     its = view()
-    turned = View(its.genes_BT.clone(), its.values_BT.clone(), None, None)
+    turned = View(its.genes_BT.clone(), its.values_BT.clone())
     turned.genes_BT[:, [1, 4]] = its.genes_BT[:, [4, 1]]
     turned.values_BT[:, [1, 4]] = its.values_BT[:, [4, 1]]
     of_rank, of_value = built("rank_encoding"), built("value_encoding")
@@ -122,7 +124,9 @@ def test_the_rank_of_a_hidden_gene_is_not_told():
     """Another value would have put it elsewhere: the embeddings and predictions stay the same."""
     model, its = built(**HIDING), view(num_cells=1, hides=True)
     moved = [0, 3, 1, 2, 4, 5]  # the gene at place 3 would come first
-    other = View(its.genes_BT[:, moved], None, None, its.hidden_BT[:, moved])
+    hidden = its.hidden_BT[:, moved]
+    places = hidden.flatten().nonzero()[:, 0]
+    other = View(its.genes_BT[:, moved], None, hidden_BT=hidden, place_M=places)
     one = torch.zeros(1, dtype=torch.int64)
     found, expected = model(other, other, one), model(its, its, one)
     torch.testing.assert_close(found[0], expected[0])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.waits import Waits
 from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.contrastive import Contrastive
 from vcpipe.models.contrastive import ContrastiveModel
@@ -49,7 +50,31 @@ def batch_of_six() -> dict:
         made |= {f"{name}_values": values.masked_fill(hidden, -1), f"{name}_targets": targets}
     made["second_real"][5, 1:] = False
     made["usable"] = torch.tensor([True] * 5 + [False])
-    return made
+    return told(made)
+
+
+def told(batch: dict) -> dict:
+    """With the places that the maker of a batch says beside its masks."""
+    places = {"usable_places": batch["usable"].nonzero()[:, 0]}
+    for name in ("first", "second"):
+        for mask, what in (("real", "places"), ("hidden", "hidden_places")):
+            if f"{name}_{mask}" in batch:
+                places[f"{name}_{what}"] = batch[f"{name}_{mask}"].flatten().nonzero()[:, 0]
+        starts = [0, *batch[f"{name}_real"].sum(1).cumsum(0).tolist()]
+        places[f"{name}_starts"] = torch.tensor(starts, dtype=torch.int32)
+    return batch | places
+
+
+def of_cells(batch: dict, cells: slice) -> dict:
+    """Some cells of a batch, as another process has them."""
+    made = {}
+    for name, whole in batch.items():
+        if name.endswith("targets"):
+            of = batch[name.replace("targets", "hidden")].nonzero()[:, 0]
+            made[name] = whole[(of >= cells.start) & (of < cells.stop)]
+        elif not name.endswith(("places", "starts")):
+            made[name] = whole if name == "update" else whole[cells]
+    return told(made)
 
 
 @pytest.fixture
@@ -58,7 +83,8 @@ def batch() -> dict:
 
 
 def without_hidden(batch):
-    return {name: its for name, its in batch.items() if "hidden" not in name}
+    left_out = ("hidden", "hidden_places", "targets")
+    return {name: its for name, its in batch.items() if not name.endswith(left_out)}
 
 
 def model_of(config: Contrastive) -> ContrastiveModel:
@@ -176,11 +202,11 @@ def test_only_cells_with_genes_in_both_views_are_counted(batch):
     config = Contrastive()
     model, batch = model_of(config).eval(), without_hidden(batch)
     loss, count = loss_of(model, batch, config)
-    few = {name: its[:5] if name != "update" else its for name, its in batch.items()}
+    few = of_cells(batch, slice(0, 5))
     expected, _ = loss_of(model, few, config)
     assert count == 5
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    none = batch | {"usable": torch.zeros(NUM_CELLS, dtype=torch.bool)}
+    none = told(batch | {"usable": torch.zeros(NUM_CELLS, dtype=torch.bool)})
     loss, count = loss_of(model, none, config)
     assert (loss.item(), count) == (0, NUM_CELLS)
     loss.backward()
@@ -197,6 +223,16 @@ def test_targets_do_not_reach_the_encoder(batch):
     assert losses[1] > losses[0] + 1000
     for one, other in zip(*seen, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("encoding", ["rank_encoding", "value_encoding"])
+def test_nothing_in_a_step_waits_for_the_device(batch, encoding):
+    config = Contrastive(input_encoding=encoding, masking_rate=0.4, mlm_loss_weight=1.0)
+    model = model_of(config).train()
+    with Waits() as waits:
+        loss, _ = loss_of(model, batch, config)
+        loss.backward()
+    assert waits.found == []
 
 
 def test_hidden_values_weigh_as_much_in_every_cell(batch):
@@ -223,7 +259,7 @@ def test_the_parts_of_several_processes_add_up_to_the_whole(batch):
     loss_of(model, batch, config, lambda its: rows.append(its) or (its, 0))
     parts = []
     for cells in (slice(0, 2), slice(2, 6)):
-        its = {name: part[cells] if name != "update" else part for name, part in batch.items()}
+        its = of_cells(batch, cells)
         gather = partial(lambda begin, own: (rows[0], begin), cells.start)
         parts.append(loss_of(model, its, config, gather))
     assert sum(part.item() for part, _ in parts) == pytest.approx(whole.item(), rel=1e-5)

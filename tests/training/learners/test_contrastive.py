@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.objectives.test_contrastive import batch_of_six, model_of
+from tests.objectives.test_contrastive import batch_of_six, model_of, of_cells
 from tests.two_species import GENES, prepare_species
 from vcpipe.config.objectives.contrastive import Contrastive
 from vcpipe.config.pretrain import Pretrain
@@ -177,22 +177,11 @@ def test_fewer_val_cells_than_processes_are_refused(prepared, tmp_path):
     assert not paths[1].exists()
 
 
-def part_of(batch: dict, cells: slice) -> dict:
-    made = {}
-    for name, whole in batch.items():
-        if name.endswith("targets"):
-            of = batch[name.replace("targets", "hidden")].nonzero()[:, 0]
-            made[name] = whole[(of >= cells.start) & (of < cells.stop)]
-        else:
-            made[name] = whole if name == "update" else whole[cells]
-    return made
-
-
 def gradients(process: Process, switch: int) -> dict[str, torch.Tensor]:
     """Of six cells, of which two processes have two and four."""
     config = Contrastive(loss_switch_step=switch, masking_rate=0.4, mlm_loss_weight=0.5)
     shares = [slice(0, 2), slice(2, 6)] if process.world > 1 else [slice(0, 6)]
-    its = part_of(batch_of_six(), shares[process.rank])
+    its = of_cells(batch_of_six(), shares[process.rank])
     model = shared(model_of(config), process)
     loss, count = contrastive(model, its, config, gathering(process), torch.Generator())
     loss.backward()

@@ -59,7 +59,8 @@ class ViewBatches:
     def batch(self, buffer: Buffer, places: np.ndarray, draw: BatchDraw) -> dict[str, np.ndarray]:
         """Of each view genes and real [B, T], and values or hidden where they are asked for.
 
-        `usable` [B] is False where a view has no gene, `species` [B] numbers the species.
+        `usable` [B] is False where a view has no gene, `species` [B] numbers the species. Besides
+        the masks stand the places where they are True: said here, no device must be asked.
         """
         viewed, config, rows = self.viewed, self.config, buffer.rows(places)
         if self.draws_repeat:
@@ -78,13 +79,15 @@ class ViewBatches:
             *(rows, values_N, pairs, pair_of),
             *(viewed.num_genes, config.panels, viewed.special, drawn),
         )
+        usable_B = ~(is_empty(views[0]) | is_empty(views[1]))
         made = {
             "species": viewed.species[dataset_B],
-            "usable": ~(is_empty(views[0]) | is_empty(views[1])),
+            "usable": usable_B,
+            "usable_places": np.flatnonzero(usable_B),
         }
         for name, view in zip(("first", "second"), views, strict=True):
             its = self._hidden(view, name, drawn) if config.masking_rate else {}
-            its |= padded(view, viewed.special.pad_id, viewed.special.pad_value, self.empty)
+            its |= padded_view(view, viewed.special, self.empty)
             if config.input_encoding == "rank_encoding":
                 del its["values"]
             made |= {f"{name}_{what}": array for what, array in its.items()}
@@ -103,7 +106,11 @@ class ViewBatches:
         view.values[hidden_N] = self.viewed.special.mask_value
         hidden_BT = self.empty((len(view), int(np.diff(view.starts).max(initial=0))), dtype=bool)
         fill(view.starts, hidden_N, False, hidden_BT)
-        return {"hidden": hidden_BT, "targets": targets_M}
+        return {
+            "hidden": hidden_BT,
+            "hidden_places": np.flatnonzero(hidden_BT),
+            "targets": targets_M,
+        }
 
 
 class WholeCellBatches:
@@ -121,8 +128,22 @@ class WholeCellBatches:
         drawn = Draw(draw.seed, draw.epoch)
         view = whole_view(rows, viewed.fit, viewed.num_genes, self.panels, viewed.special, drawn)
         dataset_B = viewed.dataset_of(self.reader, buffer.positions[places])
-        made = padded(view, viewed.special.pad_id, viewed.special.pad_value, self.empty)
+        made = padded_view(view, viewed.special, self.empty)
         return made | {"species": viewed.species[dataset_B]}
+
+
+def padded_view(view: Tokens, special: Specials, empty: Empty = np.empty) -> dict[str, np.ndarray]:
+    """genes, values and real [B, T]; where some are not real, the places of those that are.
+
+    `places` are of B × T, cell by cell from `starts` on.
+    """
+    made = padded(view, special.pad_id, special.pad_value, empty)
+    if made["real"].all():
+        return made
+    return made | {
+        "places": np.flatnonzero(made["real"]),
+        "starts": view.starts.astype(np.int32),
+    }
 
 
 def whole_view(

@@ -1,7 +1,7 @@
 """scConcept's network: a view of a cell, its genes by rank or by value, becomes one unit vector."""
 
 # B cells, T tokens, D width, V tokens of all species, E width of pretrained vectors
-# P width of an embedding, M hidden values
+# P width of an embedding, M hidden values, N real tokens of all cells
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from vcpipe.config.model import Transformer
 from vcpipe.config.objectives.contrastive import Contrastive
-from vcpipe.models.layers import TransformerEncoder
+from vcpipe.models.attention import Sequences
+from vcpipe.models.layers import TransformerEncoder, pack, unpack
 from vcpipe.models.scgpt import ValueDecoder, ValueEncoder
 
 # CLIP's: a factor on cosines of at most 100.
@@ -25,8 +26,10 @@ class View(NamedTuple):
 
     genes_BT: Tensor
     values_BT: Tensor | None  # where they are encoded; those that are hidden hold a sign instead
-    real_BT: Tensor | None  # False at padding; None: nothing is padded
-    hidden_BT: Tensor | None  # None: nothing is hidden
+    place_N: Tensor | None = None  # of the real tokens among B × T; None: nothing is padded
+    starts: Tensor | None = None  # int32 [B + 1], where each cell's real tokens begin
+    hidden_BT: Tensor | None = None  # None: nothing is hidden
+    place_M: Tensor | None = None  # of the hidden ones among B × T
 
 
 class GeneEncoder(nn.Module):
@@ -95,12 +98,16 @@ class ContrastiveModel(nn.Module):
             x_BTD = self._encoded(view, species_B, adds_learned)
             cells.append(self._cell(x_BTD))
             if view.hidden_BT is not None:
-                predicted.append(self.decoder(x_BTD[view.hidden_BT]))
+                predicted.append(self.decoder(pack(x_BTD, view.place_M)))
         return *cells, self.logit_scale.exp(), torch.cat(predicted) if predicted else None
 
     def embed(self, batch: dict[str, Tensor]) -> Tensor:
-        """Unit vectors of cells [B, P], of their genes, values and real; species where several."""
-        view = View(batch["genes"], batch.get("values"), batch.get("real"), None)
+        """Unit vectors of cells [B, P], of genes and values; species where there are several.
+
+        Where cells are padded, places and starts say where the real tokens are.
+        """
+        names = ("genes", "values", "places", "starts")
+        view = View(*map(batch.get, names))
         species_B = batch.get("species", torch.zeros_like(batch["genes"][:, 0]))
         return self._cell(self._encoded(view, species_B, adds_learned=True))
 
@@ -108,7 +115,12 @@ class ContrastiveModel(nn.Module):
         x_BTD = self.encoder(view.genes_BT, species_B, adds_learned)
         x_BTD = x_BTD + (self._order(view) if self.ranks else self.value_encoder(view.values_BT))
         cls_B1D = self.cls_embedding.expand(len(x_BTD), 1, -1)
-        return self.transformer_encoder(torch.cat([cls_B1D, x_BTD[:, 1:]], 1), view.real_BT)
+        x_BTD = torch.cat([cls_B1D, x_BTD[:, 1:]], 1)
+        if view.place_N is None:
+            return self.transformer_encoder(x_BTD)
+        sequences = Sequences(view.starts, x_BTD.shape[1])
+        x_ND = self.transformer_encoder.forward_packed(pack(x_BTD, view.place_N), sequences)
+        return unpack(x_ND, view.place_N, *x_BTD.shape[:2])
 
     def _cell(self, x_BTD: Tensor) -> Tensor:
         x_BP = x_BTD[:, 0] if self.projection is None else self.projection(x_BTD[:, 0])

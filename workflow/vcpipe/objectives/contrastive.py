@@ -1,6 +1,6 @@
 """The two views of a cell find each other among those of all cells of a batch (scConcept)."""
 
-# n cells of this process, N of all, D width, M hidden values of the n cells
+# n cells of this process, u usable ones of them, N of all, D width, M hidden values of the n cells
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def contrastive(
         batch["update"], config.use_learnable_embs_freq
     )
     first_nD, second_nD, factor, predicted_M = model(*views, batch["species"], adds_learned)
-    usable_n = batch["usable"]
+    usable_n, place_u = batch["usable"], batch["usable_places"]
     # Outside of autocast: cosines of unit vectors, times 100, are too close for 8 bits.
     with torch.autocast(first_nD.device.type, enabled=False):
         rows = torch.cat([first_nD, second_nD, usable_n[:, None].to(first_nD.dtype)], dim=1)
@@ -41,24 +41,21 @@ def contrastive(
         width = first_nD.shape[1]
         all_first_ND, all_second_ND, usable_N = rows[:, :width], rows[:, width:-1], rows[:, -1] > 0
         loss = form(model.training, batch["update"], config)(
-            *(first_nD[usable_n], second_nD[usable_n], all_first_ND, all_second_ND),
-            *(begin + usable_n.nonzero()[:, 0], usable_N, factor),
+            *(first_nD[place_u], second_nD[place_u], all_first_ND, all_second_ND),
+            *(begin + place_u, usable_N, factor),
         )
         loss = config.cont_loss_weight * loss
         if predicted_M is not None:
             loss = loss + config.mlm_loss_weight * _hidden_error(batch, predicted_M)
-    # A batch without any usable cell, of any process, says nothing: its loss is 0.
-    return loss, int(usable_n.sum()) if usable_N.any() else len(usable_n)
+    # A batch without any usable cell, of any process, says nothing: its loss is 0. Only a process
+    # that has none asks the device for those of others.
+    says_nothing = not len(place_u) and not usable_N.any()
+    return loss, len(usable_n) if says_nothing else len(place_u)
 
 
 def view_of(batch: dict[str, Tensor], name: str) -> View:
-    real_BT = batch[f"{name}_real"]
-    return View(
-        batch[f"{name}_genes"],
-        batch.get(f"{name}_values"),
-        None if bool(real_BT.all()) else real_BT,
-        batch.get(f"{name}_hidden"),
-    )
+    names = ("genes", "values", "places", "starts", "hidden", "hidden_places")
+    return View(*(batch.get(f"{name}_{what}") for what in names))
 
 
 def learned_are_added(update: int, frequency: float) -> bool:
@@ -116,6 +113,11 @@ def _hidden_error(batch: dict[str, Tensor], predicted_M: Tensor) -> Tensor:
     hidden = [batch[f"{name}_hidden"] for name in VIEWS]
     num_n = sum(its.sum(1) for its in hidden)
     weight_n = batch["usable"] / num_n.clamp(min=1)
-    cell_M = torch.cat([its.nonzero()[:, 0] for its in hidden])
+    cell_M = torch.cat(
+        [
+            batch[f"{name}_hidden_places"] // its.shape[1]
+            for name, its in zip(VIEWS, hidden, strict=True)
+        ]
+    )
     target_M = torch.cat([batch[f"{name}_targets"] for name in VIEWS])
     return (weight_n[cell_M] * (predicted_M.float() - target_M) ** 2).sum()

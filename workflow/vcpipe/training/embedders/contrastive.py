@@ -7,8 +7,8 @@ import numpy as np
 from vcpipe.config.eval import Embedding
 from vcpipe.data.draws import Draw
 from vcpipe.data.rows import Rows
-from vcpipe.data.tokens.packing import padded, specials
-from vcpipe.data.view_batches import whole_view
+from vcpipe.data.tokens.packing import specials
+from vcpipe.data.view_batches import padded_view, whole_view
 from vcpipe.training.embedders.embedder import Embedder, Measured, PretrainedFolder
 from vcpipe.training.learners.contrastive import model_of_folder
 
@@ -28,8 +28,7 @@ def contrastive(pretrained: PretrainedFolder, config: Embedding) -> Embedder:
 
         def batch(rows: Rows) -> dict[str, np.ndarray]:
             view = whole_view(rows, pretrained.record.fit, num_genes, panels, special, draw)
-            made = padded(view, special.pad_id, special.pad_value)
-            return made | {"species": np.full(len(rows), number)}
+            return padded_view(view, special) | {"species": np.full(len(rows), number)}
 
         return batch
 
