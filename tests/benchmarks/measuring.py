@@ -68,3 +68,12 @@ def revision(checkout: Path) -> str:
     """Its commit, in short."""
     command = ("git", "-C", checkout, "rev-parse", "--short", "HEAD")
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def beside_scgpt(programs: tuple[str, ...], name: str, *, floor: float) -> list[Row]:
+    """CPU time beside the scgpt that SCGPT names; without one the benchmark is left out."""
+    scgpt = checkout_of("SCGPT", name)
+    if not scgpt:
+        return []
+    found = run(*programs, name, scgpt)
+    return [row(name, found["ours"], found["peer"], "CPU ms", found["version"], floor=floor)]

@@ -6,29 +6,23 @@ make bench NAME="step_perturbation step_perturbation_bf16 infer_18k" SCGPT=work/
 import sys
 from pathlib import Path
 
-from tests.benchmarks.measuring import Row, checkout_of, row, run
+from tests.benchmarks.measuring import Row, beside_scgpt
 
 PROGRAMS = (sys.executable, "-W", "ignore", "-m", "tests.benchmarks.perturbation_programs")
 
 
 def step_perturbation(folder: Path) -> list[Row]:
     """A whole step: batch, forward, backward, clipping and optimiser."""
-    return beside_scgpt(folder, "step_perturbation", floor=1)
+    del folder
+    return beside_scgpt(PROGRAMS, "step_perturbation", floor=1)
 
 
 def step_perturbation_bf16(folder: Path) -> list[Row]:
-    return beside_scgpt(folder, "step_perturbation_bf16", floor=1.5)
+    del folder
+    return beside_scgpt(PROGRAMS, "step_perturbation_bf16", floor=1.5)
 
 
 def infer_18k(folder: Path) -> list[Row]:
     """All genes of a cell in chunks as long as in training, beside all of them at once."""
-    return beside_scgpt(folder, "infer_18k", floor=5)
-
-
-def beside_scgpt(folder: Path, name: str, *, floor: float) -> list[Row]:
     del folder
-    scgpt = checkout_of("SCGPT", name)
-    if not scgpt:
-        return []
-    found = run(*PROGRAMS, name, scgpt)
-    return [row(name, found["ours"], found["peer"], "CPU ms", found["version"], floor=floor)]
+    return beside_scgpt(PROGRAMS, "infer_18k", floor=5)

@@ -13,7 +13,7 @@ Where it is missing its benchmarks say so and are left out. Results are the same
 import sys
 from pathlib import Path
 
-from tests.benchmarks.measuring import Row, checkout_of, row, run
+from tests.benchmarks.measuring import Row, beside_scgpt, checkout_of, row, run
 
 PROGRAMS = (sys.executable, "-W", "ignore", "-m", "tests.benchmarks.pretraining_programs")
 UNIT = "CPU ms"
@@ -58,18 +58,11 @@ def heads(folder: Path) -> list[Row]:
 
 def collate_pretrain(folder: Path) -> list[Row]:
     """Counts in memory -> binned, sampled, masked and padded batches of 64 cells."""
-    return beside_scgpt(folder, "collate_pretrain", floor=8)
+    del folder
+    return beside_scgpt(PROGRAMS, "collate_pretrain", floor=8)
 
 
 def step_pretrain(folder: Path) -> list[Row]:
     """A whole step: batch, forward, backward, clipping and optimiser; hidden values and MVC."""
-    return beside_scgpt(folder, "step_pretrain", floor=1.3)
-
-
-def beside_scgpt(folder: Path, name: str, *, floor: float) -> list[Row]:
     del folder
-    scgpt = checkout_of("SCGPT", name)
-    if not scgpt:
-        return []
-    found = run(*PROGRAMS, name, scgpt)
-    return [row(name, found["ours"], found["peer"], UNIT, found["version"], floor=floor)]
+    return beside_scgpt(PROGRAMS, "step_pretrain", floor=1.3)

@@ -24,18 +24,8 @@ WITHIN = ["screen", "cell_type", "batch"]
 
 
 @pytest.fixture
-def screen() -> Screen:
-    """400 cells, a fifth of them controls, in 3 batches and 2 cell types."""
-    generator = np.random.default_rng(2)
-    return Screen(
-        path=Path("screen.h5ad"),
-        genes=np.array(["A"]),
-        cells=generator.permutation([f"cell{i:03d}" for i in range(400)]),
-        condition=np.where(np.arange(400) % 5 == 0, "ctrl", "A+ctrl"),
-        batch=generator.choice(["b0", "b1", "b2"], 400),
-        cell_type=generator.choice(["K562", "RPE1"], 400),
-        about={"data_digest": "d1", "settings": {"normalisation": {"target_sum": 1e4}}},
-    )
+def screen(labelled_screen) -> Screen:
+    return labelled_screen
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,18 +11,8 @@ from vcpipe.data.splits import control_rows, draw_controls
 
 
 @pytest.fixture
-def screen() -> Screen:
-    """400 cells, a fifth of them controls, in 3 batches and 2 cell types."""
-    generator = np.random.default_rng(2)
-    return Screen(
-        path=Path("screen.h5ad"),
-        genes=np.array(["A"]),
-        cells=generator.permutation([f"cell{i:03d}" for i in range(400)]),
-        condition=np.where(np.arange(400) % 5 == 0, "ctrl", "A+ctrl"),
-        batch=generator.choice(["b0", "b1", "b2"], 400),
-        cell_type=generator.choice(["K562", "RPE1"], 400),
-        about={"name": "tiny"},
-    )
+def screen(labelled_screen) -> Screen:
+    return labelled_screen
 
 
 def made(screen: Screen, match_batch: bool = True, pool: np.ndarray | None = None) -> Partners:

@@ -54,7 +54,10 @@ class Asked:
 def asked_of_split(split: SplitTable, config: Prediction) -> Asked:
     """The conditions that the split evaluates, num_cells of each."""
     targets = [Target(condition, config.num_cells) for condition in evaluated_conditions(split)]
-    return Asked(targets, frozenset(), [])
+    notes = []
+    if config.library_sizes == "listed":
+        notes.append("library sizes are those of the controls: a split lists none")
+    return Asked(targets, frozenset(), notes)
 
 
 def asked_of_list(

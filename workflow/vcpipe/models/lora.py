@@ -55,8 +55,7 @@ def add_lora(
     if unknown:
         raise InputError(
             f"lora.targets has {listed(unknown)}, which is the name of no pretrained linear layer "
-            f"that is not frozen; there are "
-            f"{listed(layers, 30)}."
+            f"that is not frozen; there are {listed(layers, 30)}."
         )
     for name in chosen:
         layers[name](config)
