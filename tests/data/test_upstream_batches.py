@@ -47,7 +47,11 @@ def paired(screen) -> np.ndarray:
 @pytest.fixture
 def batches(screen, vocabulary, paired):
     known = known_genes(screen, vocabulary, unknown=SETTINGS.unknown_genes)
-    return PerturbationBatches(screen, known, np.arange(len(screen.cells)), paired, SETTINGS)
+    # Each cell keeps the control that it is paired with.
+    nobody = np.arange(0)
+    return PerturbationBatches(
+        *(screen, known, np.arange(len(screen.cells)), paired, SETTINGS, nobody)
+    )
 
 
 def test_batches_are_those_of_scgpts_loop_in_cells_genes_and_order(

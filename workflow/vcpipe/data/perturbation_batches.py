@@ -131,7 +131,7 @@ class PerturbationBatches:
     """Batches over some cells of a screen, each beside a control.
 
     `control_row` says with which control a cell is paired, `pool` from which rows partners are
-    drawn where they are drawn anew; None: all controls that stand beside themselves.
+    drawn where they are drawn anew.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class PerturbationBatches:
         cells: np.ndarray,
         control_row: np.ndarray,
         config: Perturbation,
-        pool: np.ndarray | None = None,
+        pool: np.ndarray,
         weights: pd.DataFrame | None = None,
     ):
         """`weights` say what a gene's error counts by condition; of others all count the same."""
@@ -160,8 +160,6 @@ class PerturbationBatches:
         self.partners = None
         self.paired_with = paired_with
         if config.control_partners == "redrawn":
-            if pool is None:
-                pool = np.flatnonzero(control_row == np.arange(len(control_row)))
             self.partners = Partners(screen, self.cells, paired_with, pool, config.match_batch)
         self.values: Values = ValuesOnDisk(screen, known)
         labels = {
